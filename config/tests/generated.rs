@@ -1,0 +1,93 @@
+//! Generated files are checked in, and are what the types say today. `OUTRIGGER_BLESS=1` writes them.
+
+use std::{fs, path::PathBuf};
+
+use outrigger_config::{documents::Kind, schema};
+use serde_json::Value;
+
+#[test]
+fn generated_files_are_up_to_date() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let text = |schema: &Value| format!("{}\n", serde_json::to_string_pretty(schema).expect("schemas are JSON"));
+    let mut files = vec![
+        (root.join("schemas/outrigger.json"), text(&schema::combined_schema())),
+        (root.join("../charts/outrigger-crds/templates/crds.yaml"), schema::crds()),
+    ];
+    for kind in Kind::ALL {
+        files.push((root.join(format!("schemas/{}.json", kind.as_str().to_lowercase())), text(&schema::schema(*kind))));
+    }
+    for (path, wanted) in files {
+        if std::env::var_os("OUTRIGGER_BLESS").is_some() {
+            fs::create_dir_all(path.parent().expect("a file has a directory")).expect("it can be made");
+            fs::write(&path, wanted).expect("it can be written");
+            continue;
+        }
+        let written = fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == wanted, "{} is out of date: run this test with OUTRIGGER_BLESS=1", path.display());
+    }
+}
+
+/// KEP-1979 and the API server: every value has a type (or preserves unknown fields), nothing refers, nothing is `null`.
+#[test]
+fn crds_are_structural() {
+    for document in serde_yaml::Deserializer::from_str(&schema::crds()) {
+        let Ok(crd) = <Value as serde::Deserialize>::deserialize(document) else { panic!("CRDs are YAML") };
+        if crd.is_null() {
+            continue;
+        }
+        let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").expect("a schema");
+        structural(schema, &crd["metadata"]["name"].to_string());
+        let kind = &crd["spec"]["names"]["kind"];
+        let label = crd["metadata"]["labels"].get("gateway.networking.k8s.io/policy");
+        assert_eq!(label.is_some(), kind.as_str().is_some_and(|k| k.ends_with("Policy")), "{kind}");
+    }
+}
+
+fn structural(schema: &Value, place: &str) {
+    const ALLOWED: &[&str] = &[
+        "type",
+        "description",
+        "properties",
+        "items",
+        "required",
+        "enum",
+        "pattern",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "additionalProperties",
+        "x-kubernetes-preserve-unknown-fields",
+    ];
+    let map = schema.as_object().unwrap_or_else(|| panic!("{place} is no object"));
+    for key in map.keys() {
+        assert!(ALLOWED.contains(&key.as_str()), "{place}: {key}");
+    }
+    assert!(
+        map.contains_key("type") || map.contains_key("x-kubernetes-preserve-unknown-fields"),
+        "{place} has no type"
+    );
+    for (name, inner) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        structural(inner, &format!("{place}.{name}"));
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = map.get(key) {
+            assert!(!(map.contains_key("properties") && key == "additionalProperties"), "{place}: both");
+            structural(inner, &format!("{place}.{key}"));
+        }
+    }
+}
+
+/// A schema that an editor loads has no form that only our checker knows.
+#[test]
+fn schemas_publish_patterns() {
+    for kind in Kind::ALL {
+        let text = schema::schema(*kind).to_string();
+        assert!(!text.contains("\"format\":\""), "{}", kind.as_str());
+        assert!(!text.contains("$ref"), "{}", kind.as_str());
+    }
+    let patterns = schema::schema(Kind::TrafficPolicy).to_string();
+    assert!(patterns.contains("([0-9]{1,5}(h|m|s|ms)){1,4}"));
+}

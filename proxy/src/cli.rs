@@ -1,0 +1,253 @@
+//! The command line: what people type, and the exit codes.
+//!
+//! 0 means done, 1 means that faults were found (or that the proxy could not start), 2 means wrong usage.
+//! Results go to stdout, everything else to stderr. A subcommand that does not work yet is not offered.
+
+mod explain;
+mod quick;
+mod validate;
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use outrigger_config::Fault;
+
+use crate::{
+    control::{self, ConfigSource},
+    demo,
+};
+
+/// Runs the program with the arguments of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Run(args) => run(args, cli.log_format, cli.verbose),
+        Command::Validate(args) => validate::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Demo(args) => demo::run(&args, cli.log_format, cli.verbose),
+    }
+}
+
+/// The data plane of Outrigger: a proxy beside every service.
+#[derive(Debug, Parser)]
+#[command(name = "outrigger-proxy", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more on stderr (-v: debug, -vv: trace)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// How diagnostics are written to stderr
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+/// How diagnostics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people, coloured on a terminal.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Carry traffic
+    Run(RunArgs),
+    /// Check documents: one line FILE:LINE:COL: MESSAGE for every fault
+    Validate(ValidateArgs),
+    /// Tell what a request would get, and which line of which file decides it
+    Explain(ExplainArgs),
+    /// See it work: sample services, proxies around them, traffic, faults
+    Demo(DemoArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(override_usage = RUN_USAGE, after_help = RUN_EXAMPLES)]
+struct RunArgs {
+    /// Files of YAML documents, or directories of *.yaml and *.yml files; read again when they change
+    #[arg(long, value_name = "PATH", num_args = 1.., required_unless_present = "listen", conflicts_with_all = ["listen", "to", "admin"])]
+    config: Vec<PathBuf>,
+    /// Without a file: where to listen, IP:PORT or :PORT (every IPv4 address)
+    #[arg(long, value_name = "ADDR", requires = "to")]
+    listen: Option<String>,
+    /// Without a file: the service behind, HOST:PORT, IP:PORT or :PORT (this machine)
+    #[arg(long, value_name = "ADDR", requires = "listen")]
+    to: Option<String>,
+    /// Without a file: where the admin port listens [default: 127.0.0.1:9990]
+    #[arg(long, value_name = "ADDR", requires = "listen")]
+    admin: Option<String>,
+}
+
+/// Arguments of `validate`.
+#[derive(Debug, Args)]
+#[command(after_help = VALIDATE_EXAMPLES)]
+struct ValidateArgs {
+    /// Files of YAML documents, or directories of *.yaml and *.yml files
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+struct ExplainArgs {
+    /// Files of YAML documents, or directories of *.yaml and *.yml files
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    config: Vec<PathBuf>,
+    /// Name of the listener that takes the request
+    #[arg(long, value_name = "NAME")]
+    listener: String,
+    /// Method of the request
+    #[arg(short = 'X', long = "method", value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// Header of the request; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", num_args = 1)]
+    headers: Vec<String>,
+    /// Identity of the caller
+    #[arg(long, value_name = "SPIFFE_ID")]
+    from: Option<String>,
+    /// How the answer is written
+    #[arg(short, long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
+    output: Output,
+    /// URL of the request
+    #[arg(value_name = "URL")]
+    url: String,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+#[command(after_help = DEMO_EXAMPLES)]
+pub struct DemoArgs {
+    /// End after this time (10s, 1m30s); without it the demo runs until Ctrl-C
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub time: Option<std::time::Duration>,
+    /// Where the admin port listens; any free port if it is taken
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9990")]
+    pub admin: std::net::SocketAddr,
+}
+
+/// How `explain` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+fn run(args: RunArgs, format: LogFormat, verbose: u8) -> ExitCode {
+    let source = match (args.listen, args.to) {
+        (Some(listen), Some(to)) => match quick::source(&listen, &to, args.admin.as_deref()) {
+            Ok(source) => ConfigSource::Text(source),
+            Err(e) => return usage(&e),
+        },
+        _ => ConfigSource::Files(args.config),
+    };
+    control::run(&source, format, verbose)
+}
+
+/// Says on stderr what is wrong with the arguments.
+fn usage(message: &str) -> ExitCode {
+    say(&mut io::stderr(), &format!("error: {message}\n\nFor more information, try '--help'.\n"));
+    ExitCode::from(WRONG_USAGE)
+}
+
+/// Writes every fault, a line each.
+pub(crate) fn print_faults(out: &mut impl io::Write, faults: &[Fault]) {
+    for fault in faults {
+        say(out, &format!("{fault}\n"));
+    }
+}
+
+/// Writes to stdout or stderr. A reader that went away (`| head`) is no fault of ours.
+pub(crate) fn say(out: &mut impl io::Write, text: &str) {
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        // Nobody reads; there is nowhere to say so.
+    }
+}
+
+/// GEP-2257 durations, as in documents.
+fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || format!("{text:?} is not a duration; write for example 10s, 1m30s or 500ms");
+    let mut rest = text;
+    let mut total = std::time::Duration::ZERO;
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        // Five digits, as GEP-2257 says; it keeps the sum far from any overflow.
+        let number: u64 = rest.get(..digits).filter(|d| d.len() <= 5).and_then(|d| d.parse().ok()).ok_or_else(wrong)?;
+        rest = &rest[digits..];
+        let (millis, unit) = match rest {
+            r if r.starts_with("ms") => (1, 2),
+            r if r.starts_with('s') => (1_000, 1),
+            r if r.starts_with('m') => (60_000, 1),
+            r if r.starts_with('h') => (3_600_000, 1),
+            _ => return Err(wrong()),
+        };
+        total += std::time::Duration::from_millis(number * millis);
+        rest = &rest[unit..];
+    }
+    Ok(total)
+}
+
+/// Exit code: done.
+pub(crate) const DONE: u8 = 0;
+/// Exit code: faults were found.
+pub(crate) const FOUND_FAULTS: u8 = 1;
+/// Exit code: wrong usage.
+pub(crate) const WRONG_USAGE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  outrigger-proxy demo                                    see it work
+  outrigger-proxy run --listen :8080 --to localhost:3000  in front of one local service
+  outrigger-proxy run --config /etc/outrigger             from YAML documents
+  outrigger-proxy validate /etc/outrigger
+  outrigger-proxy explain --config /etc/outrigger --listener outbound http://payments/charge
+
+Exit codes: 0 done, 1 found faults, 2 wrong usage.";
+
+const RUN_USAGE: &str = "\
+outrigger-proxy run [OPTIONS] --config PATH...
+       outrigger-proxy run [OPTIONS] --listen ADDR --to ADDR [--admin ADDR]";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  outrigger-proxy run --listen :8080 --to localhost:3000
+  outrigger-proxy run --listen 127.0.0.1:8080 --to 10.0.0.7:80 --admin 127.0.0.1:9990
+  outrigger-proxy run --config proxy.yaml routes.yaml
+  outrigger-proxy run --config /etc/outrigger
+
+A changed file is taken over without closing a connection; so does SIGHUP. A faulty one changes nothing.
+SIGTERM and SIGINT drain: new connections are refused, work in flight finishes (at most spec.drainTimeout).
+A second signal ends at once, with exit code 128 plus its number.
+
+Environment:
+  OUTRIGGER_DNS_SERVERS  name servers to ask instead of those of /etc/resolv.conf, IP[:PORT],IP[:PORT]";
+
+const VALIDATE_EXAMPLES: &str = "\
+Examples:
+  outrigger-proxy validate proxy.yaml
+  outrigger-proxy validate /etc/outrigger routes/
+
+Exit codes: 0 no fault (warnings may be printed), 1 faults were found, 2 wrong usage.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  outrigger-proxy explain --config proxy.yaml --listener outbound http://payments/charge
+  outrigger-proxy explain --config /etc/outrigger --listener inbound -X POST -H 'x-beta: 1' \\
+      --from spiffe://cluster.local/ns/shop/sa/web -o json http://orders/orders/7";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  outrigger-proxy demo
+  outrigger-proxy demo --for 10s";
+
+#[cfg(test)]
+mod tests;

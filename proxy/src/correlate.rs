@@ -1,0 +1,168 @@
+//! Correlation: the one identifier that ties the requests, log lines, spans and errors of a call together.
+//!
+//! Of the configured headers, in their order, the first whose value is valid is kept if the peer is
+//! trusted; otherwise a UUIDv7 (RFC 9562 5.7) is made: it sorts by time, which is what one wants of an
+//! identifier in logs. All configured headers are then set to it on the request, so that an app may read
+//! whichever it knows, and they can never disagree. Of a field that came twice only the first is looked at.
+//!
+//! Valid is 1 to 128 bytes of `[A-Za-z0-9._:/+=-]`: nothing that could break a log line, a JSON string or
+//! a header, and long enough for every scheme in use.
+
+use std::{fmt, sync::Arc};
+
+use crate::http::{Headers, Known};
+
+#[cfg(test)]
+mod tests;
+
+/// Longest identifier that is kept.
+const MAX: usize = 128;
+
+/// An identifier, inline: it is copied into log lines, spans and answers without allocation.
+#[derive(Clone, Copy)]
+pub struct RequestId {
+    bytes: [u8; MAX],
+    len: u8,
+}
+
+/// Where an identifier came from; the label `source` of `correlation_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A trusted peer sent it.
+    Kept,
+    /// It was made here.
+    Generated,
+}
+
+/// The configured headers, classified once.
+#[derive(Debug, Clone)]
+pub struct Correlator {
+    names: Vec<(Known, Arc<str>)>,
+}
+
+impl Correlator {
+    /// For the headers `names`, the most trusted first.
+    #[must_use]
+    pub fn new(names: &[Arc<str>]) -> Self {
+        Self { names: names.iter().map(|name| (Known::of(name.as_bytes()), name.clone())).collect() }
+    }
+
+    /// Finds or makes the identifier of a request, and sets all headers to it.
+    pub fn apply(
+        &self,
+        headers: &mut Headers,
+        trusted: bool,
+        unix_millis: u64,
+        rng: &mut fastrand::Rng,
+    ) -> (RequestId, Source) {
+        let kept = if trusted { self.find(headers) } else { None };
+        let (id, source) = match kept {
+            Some(id) => (id, Source::Kept),
+            None => (RequestId::generate(unix_millis, rng), Source::Generated),
+        };
+        self.set(headers, &id);
+        (id, source)
+    }
+
+    /// Echoes the identifier on a response, whatever the app has put there.
+    pub fn set(&self, headers: &mut Headers, id: &RequestId) {
+        for (known, name) in &self.names {
+            match known {
+                Known::Other => headers.set(name.as_bytes(), id.as_bytes()),
+                known => headers.set_known(*known, id.as_bytes()),
+            }
+        }
+    }
+
+    /// The first valid identifier in `headers`, trusted or not.
+    #[must_use]
+    pub fn find(&self, headers: &Headers) -> Option<RequestId> {
+        self.names.iter().find_map(|(known, name)| {
+            let value = match known {
+                Known::Other => headers.get(name.as_bytes()),
+                known => headers.get_known(*known),
+            };
+            RequestId::parse(value?)
+        })
+    }
+}
+
+impl RequestId {
+    /// Of a request that has none yet.
+    pub const EMPTY: Self = Self { bytes: [0; MAX], len: 0 };
+
+    /// A valid identifier.
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let valid = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'/' | b'+' | b'=' | b'-');
+        if value.is_empty() || value.len() > MAX || !value.iter().all(valid) {
+            return None;
+        }
+        Some(Self::copy(value))
+    }
+
+    /// A UUIDv7: 48 bits of Unix time in milliseconds, 74 random bits, version and variant.
+    #[must_use]
+    pub fn generate(unix_millis: u64, rng: &mut fastrand::Rng) -> Self {
+        let random = rng.u128(..);
+        let time = u128::from(unix_millis & 0xffff_ffff_ffff) << 80;
+        let rand_a = (random >> 64 & 0x0fff) << 64;
+        let rand_b = random & 0x3fff_ffff_ffff_ffff;
+        Self::uuid(time | 0x7 << 76 | rand_a | 0x2 << 62 | rand_b)
+    }
+
+    /// The identifier.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// The identifier.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    fn uuid(value: u128) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = *b"00000000-0000-0000-0000-000000000000";
+        let mut at = 0;
+        for byte in value.to_be_bytes() {
+            if matches!(at, 8 | 13 | 18 | 23) {
+                at += 1;
+            }
+            text[at] = DIGITS[usize::from(byte >> 4)];
+            text[at + 1] = DIGITS[usize::from(byte & 15)];
+            at += 2;
+        }
+        Self::copy(&text)
+    }
+
+    /// `value` has at most [`MAX`] bytes; more are cut off.
+    fn copy(value: &[u8]) -> Self {
+        let len = value.len().min(MAX);
+        let mut bytes = [0; MAX];
+        bytes[..len].copy_from_slice(&value[..len]);
+        Self { bytes, len: u8::try_from(len).unwrap_or(0) }
+    }
+}
+
+impl PartialEq for RequestId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for RequestId {}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}

@@ -1,0 +1,155 @@
+//! Fields that are meant for one connection, and fields that may not come late.
+
+use crate::http::{Headers, Known};
+
+/// A set of known names: there are fewer than 64.
+#[derive(Clone, Copy)]
+struct Set(u64);
+
+impl Set {
+    const fn of(names: &[Known]) -> Self {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < names.len() {
+            bits |= 1 << names[i] as u8;
+            i += 1;
+        }
+        Self(bits)
+    }
+
+    const fn has(self, known: Known) -> bool {
+        self.0 >> known as u8 & 1 == 1
+    }
+}
+
+const _: () = assert!((Known::XRequestId as u8) < 64);
+
+/// RFC 9110 7.6.1, and the framing fields, which are written from [`Framing`](super::Framing) alone.
+const HOP_BY_HOP: Set = Set::of(&[
+    Known::Connection,
+    Known::ContentLength,
+    Known::Host,
+    Known::Http2Settings,
+    Known::KeepAlive,
+    Known::ProxyAuthenticate,
+    Known::ProxyAuthorization,
+    Known::ProxyConnection,
+    Known::Te,
+    Known::TransferEncoding,
+    Known::Upgrade,
+]);
+
+/// End-to-end fields that `Connection` cannot name away. RFC 9110 7.6.1 forbids senders to try; obeying would
+/// let a client hide who it is from the services behind (by dropping what a proxy before this one has added), change
+/// how its body is read, or break a trace.
+const END_TO_END: Set = Set::of(&[
+    Known::Authorization,
+    Known::CacheControl,
+    Known::ContentType,
+    Known::Cookie,
+    Known::Forwarded,
+    Known::GrpcMessage,
+    Known::GrpcStatus,
+    Known::GrpcTimeout,
+    Known::SetCookie,
+    Known::Traceparent,
+    Known::Tracestate,
+    Known::Via,
+    Known::XCorrelationId,
+    Known::XForwardedClientCert,
+    Known::XForwardedFor,
+    Known::XForwardedHost,
+    Known::XForwardedProto,
+    Known::XOutriggerAttempt,
+    Known::XOutriggerTimeoutMs,
+    Known::XRequestId,
+]);
+
+/// RFC 9110 6.5.1: framing, routing, authentication, and what says how the body is to be read; and what this
+/// proxy says about the caller, which is decided when the head is.
+const NOT_IN_TRAILERS: Set = Set::of(&[
+    Known::Authorization,
+    Known::CacheControl,
+    Known::Connection,
+    Known::ContentLength,
+    Known::ContentType,
+    Known::Cookie,
+    Known::Expect,
+    Known::Forwarded,
+    Known::Host,
+    Known::Http2Settings,
+    Known::KeepAlive,
+    Known::MaxForwards,
+    Known::ProxyAuthenticate,
+    Known::ProxyAuthorization,
+    Known::ProxyConnection,
+    Known::SetCookie,
+    Known::Te,
+    Known::Trailer,
+    Known::TransferEncoding,
+    Known::Upgrade,
+    Known::XForwardedClientCert,
+    Known::XForwardedFor,
+    Known::XForwardedHost,
+    Known::XForwardedProto,
+]);
+
+/// True if a field of that name may stand in trailers.
+#[must_use]
+pub fn trailer_allowed(known: Known, name: &[u8]) -> bool {
+    if known == Known::Other {
+        // Content-Encoding, Content-Range, Content-Location.
+        return !name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"))
+            || name.eq_ignore_ascii_case(b"content-digest")
+            || name.eq_ignore_ascii_case(b"content-md5");
+    }
+    !NOT_IN_TRAILERS.has(known)
+}
+
+/// Drops what is meant for this connection only: `Connection` and the fields that it names, `Keep-Alive`,
+/// `Proxy-Connection`, `Upgrade`, `HTTP2-Settings`, `Proxy-Authenticate`, `Proxy-Authorization`, `TE` but for
+/// `trailers` in a request, and the framing fields.
+///
+/// To be called before the proxy adds fields of its own, so that `Connection` cannot name those.
+pub fn strip_hop_by_hop(headers: &mut Headers, request: bool) {
+    if !headers.iter().any(|(known, ..)| HOP_BY_HOP.has(known)) {
+        return;
+    }
+    if headers.has(Known::Connection) {
+        drop_named(headers);
+    }
+    let trailers = request && headers.all_known(Known::Te).any(takes_trailers);
+    headers.retain(|known, _, _| !HOP_BY_HOP.has(known));
+    if trailers {
+        headers.append_known(Known::Te, b"trailers");
+    }
+}
+
+fn drop_named(headers: &mut Headers) {
+    // `retain` holds the fields, so what Connection names is copied first, in lower case.
+    let named = headers.all_known(Known::Connection).collect::<Vec<_>>().join(&b',').to_ascii_lowercase();
+    // What has a rule of its own (TE, Upgrade, ...) or is end to end is not looked for: with the common
+    // options nothing is left.
+    let mut names: Vec<&[u8]> =
+        named.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|n| is_removable(n)).collect();
+    if names.is_empty() {
+        return;
+    }
+    // Sorted, because a head may name 30,000 and have as many bytes of fields.
+    names.sort_unstable();
+    let mut lower = Vec::new();
+    headers.retain(|_, name, _| {
+        lower.clear();
+        lower.extend(name.iter().map(u8::to_ascii_lowercase));
+        names.binary_search(&&lower[..]).is_err()
+    });
+}
+
+fn is_removable(name: &[u8]) -> bool {
+    let known = Known::of(name);
+    !(name.is_empty() || name == b"close" || HOP_BY_HOP.has(known) || END_TO_END.has(known))
+}
+
+fn takes_trailers(te: &[u8]) -> bool {
+    te.split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}

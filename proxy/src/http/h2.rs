@@ -1,0 +1,186 @@
+//! HTTP/2 heads to ours and back. Frames, flow control and HPACK are the `h2` crate's.
+//!
+//! h2 has refused upper-case names, connection-specific fields, faults of pseudo-header fields and bodies
+//! whose length is not the announced one (RFC 9113 8.1.1, 8.2, 8.3) before a head gets here. What it does
+//! not check is checked here: the number of fields, `Host` beside `:authority`, and what could be read
+//! differently once it is written as HTTP/1.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, request, response};
+
+use super::{
+    Headers, Known, RequestHead, ResponseHead, Scheme, Version,
+    h1::{Limits, trailer_allowed, valid_authority},
+};
+use crate::error::{Failure, Reason};
+
+/// Reads the head of a request.
+///
+/// # Errors
+/// What makes it unfit to be forwarded: the client's fault.
+pub fn request_from(parts: &request::Parts, limits: &Limits, head: &mut RequestHead) -> Result<(), Failure> {
+    let bad = |what: &'static str| Failure::new(Reason::HttpRequestError, what);
+    head.clear();
+    head.version = Version::Http2;
+    head.method = parts.method.clone();
+    head.scheme = if parts.uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
+    if let Some(protocol) = parts.extensions.get::<h2::ext::Protocol>() {
+        head.protocol = Some(protocol.as_str().into());
+    }
+    if let Some(authority) = parts.uri.authority() {
+        let authority =
+            valid_authority(authority.as_str().as_bytes()).ok_or_else(|| bad(":authority is not HOST or HOST:PORT"))?;
+        head.authority.push_str(authority);
+    }
+    if head.method != Method::CONNECT || head.protocol.is_some() {
+        let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let fits = target.starts_with('/') || (target == "*" && head.method == Method::OPTIONS);
+        if !fits || !target.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(bad(":path is neither visible ASCII that starts with a slash, nor * with OPTIONS"));
+        }
+        head.target.push_str(target);
+    }
+    fields_from(&parts.headers, limits, &mut head.headers)
+        .map_err(|what| Failure::new(Reason::RequestHeaderSize, what))?;
+    host_into_authority(head, bad)?;
+    join_crumbs(&mut head.headers);
+    Ok(())
+}
+
+/// RFC 9113 8.3.1: a `host` field beside `:authority` must say the same.
+fn host_into_authority(head: &mut RequestHead, bad: impl Fn(&'static str) -> Failure) -> Result<(), Failure> {
+    let mut hosts = head.headers.all_known(Known::Host);
+    let Some(host) = hosts.next() else {
+        return Ok(());
+    };
+    let more = hosts.next().is_some();
+    drop(hosts);
+    if more {
+        return Err(bad("there is more than one host field"));
+    }
+    let host = valid_authority(host).ok_or_else(|| bad("the host field is not HOST or HOST:PORT"))?.to_owned();
+    if head.authority.is_empty() {
+        head.authority = host;
+    } else if !head.authority.eq_ignore_ascii_case(&host) {
+        return Err(bad(":authority and host name different hosts"));
+    }
+    head.headers.remove_known(Known::Host);
+    Ok(())
+}
+
+/// RFC 9113 8.2.3: crumbs of a cookie become one field before they leave HTTP/2.
+fn join_crumbs(headers: &mut Headers) {
+    if headers.all_known(Known::Cookie).nth(1).is_some() {
+        let crumbs: Vec<&[u8]> = headers.all_known(Known::Cookie).collect();
+        let joined = crumbs.join(&b"; "[..]);
+        headers.set_known(Known::Cookie, &joined);
+    }
+}
+
+/// Reads the head of a response.
+///
+/// # Errors
+/// It passes the limits.
+pub fn response_from(parts: &response::Parts, limits: &Limits, head: &mut ResponseHead) -> Result<(), Failure> {
+    head.clear();
+    head.status = parts.status.as_u16();
+    head.version = Version::Http2;
+    fields_from(&parts.headers, limits, &mut head.headers)
+        .map_err(|what| Failure::new(Reason::HttpResponseHeaderSectionSize, what))
+}
+
+/// Reads trailers; those that mean something for framing or routing are dropped.
+///
+/// # Errors
+/// They pass the limits.
+pub fn trailers_from(map: &HeaderMap, limits: &Limits, trailers: &mut Headers) -> Result<(), &'static str> {
+    fields_from(map, limits, trailers)?;
+    trailers.retain(|known, name, _| trailer_allowed(known, name));
+    Ok(())
+}
+
+fn fields_from(map: &HeaderMap, limits: &Limits, headers: &mut Headers) -> Result<(), &'static str> {
+    if map.len() > limits.max_header_count {
+        return Err("there are more header fields than maxHeaderCount allows");
+    }
+    for (name, value) in map {
+        headers.append(name.as_str().as_bytes(), value.as_bytes());
+    }
+    if headers.list_size() > limits.max_header_bytes + 32 * limits.max_header_count {
+        return Err("the header fields are larger than maxHeaderBytes allows");
+    }
+    Ok(())
+}
+
+/// Fields as HTTP/2 has them: lower-case names, nothing that speaks of a connection (RFC 9113 8.2.2).
+#[must_use]
+pub fn to_map(headers: &Headers) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(headers.len());
+    for (known, name, value) in headers.iter() {
+        let connection = matches!(
+            known,
+            Known::Connection
+                | Known::KeepAlive
+                | Known::ProxyConnection
+                | Known::TransferEncoding
+                | Known::Upgrade
+                | Known::Host
+                | Known::Http2Settings
+        );
+        if connection || (known == Known::Te && !value.eq_ignore_ascii_case(b"trailers")) {
+            continue;
+        }
+        // Both hold for every field that a codec let in; what a policy adds was checked when it was compiled.
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+/// The head of a request for an HTTP/2 upstream. `length`: of the body, if it is known.
+///
+/// # Errors
+/// The target cannot be said in HTTP/2.
+pub fn request_to(head: &RequestHead, scheme: Scheme, length: Option<u64>) -> Result<Request<()>, Failure> {
+    let bad = |_| Failure::new(Reason::HttpRequestError, "the request target cannot be said in HTTP/2");
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.version_mut() = http::Version::HTTP_2;
+    let mut uri = Uri::builder();
+    if head.method == Method::CONNECT && head.protocol.is_none() {
+        uri = uri.authority(head.authority.as_str());
+    } else {
+        uri = uri.scheme(scheme.as_str()).path_and_query(head.target.as_str());
+        uri = uri.authority(if head.authority.is_empty() { "localhost" } else { &head.authority });
+    }
+    *request.uri_mut() = uri.build().map_err(bad)?;
+    *request.headers_mut() = to_map(&head.headers);
+    if let Some(length) = length {
+        request.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    Ok(request)
+}
+
+/// The head of a response for an HTTP/2 client. `length`: the `content-length` to be written.
+#[must_use]
+pub fn response_to(head: &ResponseHead, length: Option<u64>) -> Response<()> {
+    let mut response = Response::new(());
+    *response.version_mut() = http::Version::HTTP_2;
+    *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    *response.headers_mut() = to_map(&head.headers);
+    if let Some(length) = length {
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    response
+}
+
+/// The value of a single, well-formed `content-length` field.
+#[must_use]
+pub fn content_length(headers: &Headers) -> Option<u64> {
+    let mut values = headers.all_known(Known::ContentLength);
+    let value = std::str::from_utf8(values.next()?).ok()?;
+    if values.next().is_some() || !value.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    value.parse().ok()
+}

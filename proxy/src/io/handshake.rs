@@ -1,0 +1,82 @@
+//! Making a TLS stream out of a TCP stream.
+//!
+//! Neither side has a clock: the caller bounds the time of a handshake. What a peer can make us hold
+//! meanwhile is bounded by rustls (64 KiB of handshake messages).
+//!
+//! After the handshake the peer's certificate is looked at once more, here, because a resumed session
+//! has skipped its verification: it may have expired since the session was made.
+
+use std::{future::poll_fn, io, sync::Arc};
+
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
+use tokio::net::TcpStream;
+
+use super::{Io, Tls, session::Session};
+use crate::{
+    error::{Failure, Reason, Repeat},
+    tls::{Alpn, ClientContext, Side, SpiffeId, TlsInfo, failure},
+};
+
+impl Io {
+    /// Serves a TLS handshake. `prefix` is what was read of it to find out that it is one.
+    ///
+    /// # Errors
+    /// The handshake failed; the alert that says so is sent.
+    pub async fn accept_tls(
+        tcp: TcpStream,
+        prefix: impl Into<Vec<u8>>,
+        config: Arc<ServerConfig>,
+    ) -> Result<Self, Failure> {
+        let conn = ServerConnection::new(config).map_err(|e| internal(&e))?;
+        Self::handshake(tcp, Session::new(Connection::Server(conn), prefix.into()), Side::Client, None).await
+    }
+
+    /// Makes a TLS handshake as the client, as an upstream's context says. `speaks` is offered by ALPN.
+    ///
+    /// # Errors
+    /// The handshake failed. No request has been sent, so it may go elsewhere.
+    pub async fn connect_tls(tcp: TcpStream, context: &ClientContext, speaks: Option<Alpn>) -> Result<Self, Failure> {
+        let config = Arc::clone(context.offering(speaks));
+        let conn = ClientConnection::new(config, context.name.clone());
+        let session = Session::new(Connection::Client(conn.map_err(|e| internal(&e))?), Vec::new());
+        let io = Self::handshake(tcp, session, Side::Server, context.identity()).await;
+        io.map_err(|failure| failure.repeat(Repeat::Unprocessed))
+    }
+
+    async fn handshake(
+        mut tcp: TcpStream,
+        mut session: Session,
+        peer: Side,
+        expected: Option<&SpiffeId>,
+    ) -> Result<Self, Failure> {
+        let done = poll_fn(|cx| session.poll_handshake(&mut tcp, cx)).await;
+        if let Err(e) = done {
+            return Err(failed(&e, peer, &tcp));
+        }
+        let info =
+            TlsInfo::of(session.conn(), expected).map_err(|refusal| failure::refused(peer, &who(&tcp), &refusal))?;
+        Ok(Self::new(tcp, Some(Box::new(Tls { session: session.into(), info }))))
+    }
+}
+
+fn failed(error: &io::Error, peer: Side, tcp: &TcpStream) -> Failure {
+    failure::of_io(error, peer, &who(tcp)).unwrap_or_else(|| {
+        let peer = peer.as_str();
+        let who = who(tcp);
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            let details = format!("the {peer} {who} closed the connection in the middle of the TLS handshake");
+            Failure::new(Reason::TlsProtocolError, details)
+        } else {
+            let details = format!("the connection to the {peer} {who} failed in the TLS handshake: {error}");
+            Failure::new(Reason::ConnectionTerminated, details)
+        }
+    })
+}
+
+fn who(tcp: &TcpStream) -> String {
+    tcp.peer_addr().map_or_else(|_| "(gone)".to_owned(), |address| address.to_string())
+}
+
+fn internal(error: &rustls::Error) -> Failure {
+    Failure::new(Reason::ProxyInternalError, format!("no TLS session could be made: {error}"))
+}

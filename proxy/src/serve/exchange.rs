@@ -1,0 +1,341 @@
+//! One request and its answer: all that the stages of a request's life add to.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use outrigger_config::model::{HeaderEdits, Rule, TrafficPolicy, UpstreamId};
+use tokio::time::Instant;
+
+use super::{
+    admit::{Held, Targets},
+    connection::Client,
+    reply::{Reply, for_client},
+    request::Scratch,
+    view::{View, Way},
+};
+use crate::{
+    answer::Answer,
+    correlate::RequestId,
+    deadline::Deadline,
+    error::{Failure, Reason},
+    fallback::Asked,
+    fault::Abort,
+    forward::{Pump, Source},
+    http::{Known, RequestHead, ResponseHead, h1::Framing},
+    inflight::{Cancelled, Guard},
+    observe::{Record, RouteObserver},
+    timer::Timer,
+    trace_context::TraceContext,
+    upstream::H1Conn,
+};
+
+/// What the codec in front knows of a request beside its head.
+pub struct Arrived {
+    /// How the body is framed towards an HTTP/1 upstream.
+    pub framing: Framing,
+    /// The protocol that an HTTP/1 client wants to change to.
+    pub upgrade: Option<Vec<u8>>,
+    /// The client waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// The client would send another request on this connection.
+    pub keep_alive: bool,
+}
+
+/// What becomes of the client's connection (HTTP/1) or stream (HTTP/2).
+pub enum After {
+    /// It takes the next request, if the body was read.
+    KeepAlive,
+    /// It closes in order.
+    Close,
+    /// It breaks off, so that the client knows that the answer is not whole.
+    Abort,
+    /// The same, and it is the client who did so.
+    Gone,
+    /// It changes its protocol, and so does this connection to the upstream.
+    Tunnel(Box<Tunnel>, Option<Duration>),
+}
+
+/// What a connection whose protocol has changed goes on with.
+pub struct Tunnel {
+    /// The connection to the upstream.
+    pub conn: H1Conn,
+    /// Its place among the requests in flight.
+    pub held: Held,
+}
+
+/// See the module.
+pub struct Exchange<'a> {
+    /// Who asks, and where.
+    pub client: &'a Client,
+    /// The configuration of this request.
+    pub view: Rc<View>,
+    /// The request; edited on its way.
+    pub head: &'a mut RequestHead,
+    /// What else is known of it.
+    pub arrived: Arrived,
+    /// Its body.
+    pub body: Source<'a>,
+    /// The way back.
+    pub reply: Reply<'a>,
+    /// The head of the answer.
+    pub response: &'a mut ResponseHead,
+    /// The timer of this task.
+    pub timer: &'a mut Timer,
+    /// When the request came.
+    pub started: Instant,
+    /// It is gRPC.
+    pub grpc: bool,
+    /// The time that it has.
+    pub deadline: Deadline,
+    /// Its correlation identifier.
+    pub request_id: RequestId,
+    /// Its span.
+    pub trace: Option<TraceContext>,
+    /// Where it goes, once that is known.
+    pub way: Option<Way>,
+    /// The rule that matched.
+    pub rule: Option<Arc<Rule>>,
+    /// Edits of the answer that the chosen backend asks for.
+    pub backend_edits: Option<HeaderEdits>,
+    /// What the client asked for, where a filter has changed it.
+    pub original: Option<Box<(String, String)>>,
+    /// The time that the caller gave, without what policies say.
+    pub allowed: Deadline,
+    /// What it holds of limits while it is in flight.
+    pub held: Held,
+    /// The fault that was put in on purpose.
+    pub injected: Option<Abort>,
+    /// The policy of the request as a whole, once its route is known.
+    pub policy: Option<Arc<TrafficPolicy>>,
+    /// Its place among the inbound requests in flight.
+    pub inbound: Option<Guard>,
+    /// The inbound request behind it was given up.
+    pub cancelled: Option<Cancelled>,
+    /// Why the answer is not the real one.
+    pub degraded: Option<Reason>,
+    /// How often it has passed through this process.
+    pub hops: u32,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Where the last one went.
+    pub endpoint: Option<SocketAddr>,
+    /// When the head of the answer came.
+    pub first_byte: Option<Instant>,
+    /// Of the answer that was begun; 0: none.
+    pub status: u16,
+    /// Of the answer.
+    pub grpc_status: Option<u8>,
+    /// Bytes of its body.
+    pub response_bytes: u64,
+    /// Why the proxy answered itself, or cut the exchange short.
+    pub failure: Option<Failure>,
+}
+
+impl<'a> Exchange<'a> {
+    /// One that begins now, of which nothing is known but what its codec knows.
+    #[must_use]
+    pub fn new(
+        client: &'a Client,
+        view: &Rc<View>,
+        scratch: &'a mut Scratch,
+        arrived: Arrived,
+        body: Source<'a>,
+        reply: Reply<'a>,
+        started: Instant,
+    ) -> Self {
+        let Scratch { head, response, timer } = scratch;
+        Self {
+            client,
+            view: Rc::clone(view),
+            grpc: head.is_grpc(),
+            head,
+            arrived,
+            body,
+            reply,
+            response,
+            timer,
+            started,
+            deadline: Deadline::NONE,
+            request_id: RequestId::EMPTY,
+            trace: None,
+            way: None,
+            rule: None,
+            backend_edits: None,
+            original: None,
+            allowed: Deadline::NONE,
+            held: Held::default(),
+            injected: None,
+            policy: None,
+            inbound: None,
+            cancelled: None,
+            degraded: None,
+            hops: 0,
+            attempts: 0,
+            endpoint: None,
+            first_byte: None,
+            status: 0,
+            grpc_status: None,
+            response_bytes: 0,
+            failure: None,
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// The targets of the policies that it is under when it goes to `upstream`.
+    #[must_use]
+    pub fn targets(&self, upstream: UpstreamId) -> Targets {
+        let backend = &self.view.upstream(upstream).target;
+        let Some(way) = self.way else { return [Some(Rc::clone(backend)), None] };
+        let addressed = self.view.upstream(way.to);
+        let own = way.rule.and_then(|r| addressed.rules.get(r as usize)).unwrap_or(&addressed.target);
+        let other = !Rc::ptr_eq(own, backend);
+        [Some(Rc::clone(own)), other.then(|| Rc::clone(backend))]
+    }
+
+    /// What the store of good answers is asked with.
+    #[must_use]
+    pub fn asked(&self) -> Asked<'_> {
+        Asked {
+            upstream: self.upstream_name().map_or("", |name| name),
+            rule: self.rule.as_ref().map(|r| &*r.name),
+            caller: self.client.identity.as_deref(),
+            head: self.head,
+        }
+    }
+
+    /// The upstream's name, once there is one.
+    #[must_use]
+    pub fn upstream_name(&self) -> Option<&Arc<str>> {
+        self.way.map(|way| &self.view.goes_to(way).config.name)
+    }
+
+    /// True if the connection is not to be kept after this answer.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        !self.arrived.keep_alive || self.client.worker.draining()
+    }
+
+    /// True if the connection is not to be kept after an answer with this framing.
+    #[must_use]
+    pub fn closes_after(&self, framing: Framing) -> bool {
+        // Only the close ends such a body.
+        let ends_it = for_client(framing, self.head.version) == Framing::UntilClose;
+        // A client that waits for 100 and gets its answer instead does not know whether to send its body.
+        let unsent = self.arrived.expects_continue && self.body.taken == 0 && !self.body.is_over();
+        self.closes() || ends_it || unsent
+    }
+
+    /// Answers `failure`, or breaks off if an answer was begun.
+    pub async fn answer(&mut self, failure: Failure) -> After {
+        let gone = failure.reason == Reason::ClientDisconnected;
+        if self.reply.begun() || gone {
+            self.reply.reset(h2::Reason::CANCEL);
+            self.failure = Some(failure);
+            return if gone { After::Gone } else { After::Abort };
+        }
+        let mut answer = Answer::new(&self.request_id);
+        answer.upstream = self.way.map(|way| &*self.view.goes_to(way).config.name);
+        answer.attempts = self.attempts;
+        answer.grpc = self.grpc;
+        answer.head = self.head.method == http::Method::HEAD;
+        answer.retry_after = failure.retry_after;
+        answer.status = self.injected.map(|i| i.status);
+        answer.grpc_status = self.injected.and_then(|i| i.grpc_status);
+        let mut body = Vec::new();
+        answer.write(&failure, self.response, &mut body);
+        let token = failure.reason.row();
+        self.grpc_status = self.grpc.then_some(answer.grpc_status.unwrap_or(token.grpc));
+        self.failure = Some(failure);
+        self.send(&body).await
+    }
+
+    /// Sends an answer of the proxy's own: `response` and `body`.
+    pub async fn send(&mut self, body: &[u8]) -> After {
+        self.view.correlator.set(&mut self.response.headers, &self.request_id);
+        // Who failed to send its request in order is not trusted with another one, and what it did send
+        // of a body need not be read.
+        // Behind a refused CONNECT may come what was meant for the tunnel.
+        let close = self.closes() || !self.body.is_over() || self.head.method == http::Method::CONNECT;
+        let length = body.len() as u64;
+        let framing = match (self.grpc, &self.head.method) {
+            _ if matches!(self.response.status, 204 | 304) => Framing::None,
+            (true, _) if length == 0 => Framing::None,
+            (_, &http::Method::HEAD) => Framing::None,
+            _ => Framing::Length(length),
+        };
+        // An HTTP/1 client needs to be told that there is no body; `None` is for heads that imply it.
+        let framing = match framing {
+            Framing::None if self.grpc && !matches!(self.reply, Reply::H2(_)) => Framing::Length(0),
+            other => other,
+        };
+        let body = if framing.is_empty() { b"" } else { body };
+        self.status = self.response.status;
+        self.response_bytes = body.len() as u64;
+        let Ok(mut sink) = self.reply.begin(self.response, framing, close) else {
+            return After::Gone;
+        };
+        let mut source = Source::bytes(bytes::Bytes::copy_from_slice(body));
+        let mut pump = Pump::default();
+        let limit = Instant::now() + WRITE_ANSWER;
+        let mut progress = 0;
+        let Self { timer, .. } = self;
+        let sent = std::future::poll_fn(|cx| match pump.poll(cx, &mut source, &mut sink, &mut progress) {
+            std::task::Poll::Pending if timer.poll_at(cx, limit).is_ready() => std::task::Poll::Ready(false),
+            other => other.map(|r| r.is_ok()),
+        })
+        .await;
+        match (sent, close) {
+            (false, _) => After::Gone,
+            (true, true) => After::Close,
+            (true, false) => After::KeepAlive,
+        }
+    }
+
+    /// Tells metrics and log, once, that the request has ended.
+    pub fn finish(&self) {
+        let worker = &self.client.worker;
+        let observer: Rc<RouteObserver> = self.view.observer(&worker.observer, self.client.direction, self.way);
+        let (authority, target) = match self.original.as_deref() {
+            Some((authority, target)) => (authority, target),
+            None => (&self.head.authority, &self.head.target),
+        };
+        observer.finish(&Record {
+            listener: &self.client.listener,
+            rule: self.rule.as_ref().map_or("", |r| &r.name),
+            method: &self.head.method,
+            authority,
+            target,
+            version: self.head.version,
+            status: self.status,
+            grpc_status: self.grpc_status,
+            failure: self.failure.as_ref(),
+            request_id: self.request_id.as_str(),
+            trace: self.trace.as_ref(),
+            peer_address: self.client.peer,
+            peer_identity: self.client.identity.as_ref(),
+            endpoint: self.endpoint,
+            attempts: self.attempts,
+            duration: self.started.elapsed(),
+            first_byte: self.first_byte.map(|at| at.saturating_duration_since(self.started)),
+            request_bytes: self.body.taken,
+            response_bytes: self.response_bytes,
+            user_agent: self.head.headers.get_known(Known::UserAgent),
+            notes: &[],
+        });
+    }
+}
+
+/// Time for a client to take an answer of the proxy's own, a few hundred bytes.
+const WRITE_ANSWER: Duration = Duration::from_secs(5);
+
+/// The client no longer waits.
+#[must_use]
+pub fn gone() -> Failure {
+    Failure::new(Reason::ClientDisconnected, "the client went away before the answer was complete")
+}
+
+/// The inbound request that this call belongs to was given up by its caller.
+#[must_use]
+pub fn abandoned() -> Failure {
+    Failure::new(Reason::BudgetExhausted, "the request that this call belongs to was given up by its caller")
+}

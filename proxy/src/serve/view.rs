@@ -1,0 +1,136 @@
+//! A snapshot as one worker uses it: every handle that a request needs, resolved once.
+
+use std::{cell::OnceCell, net::SocketAddr, rc::Rc, sync::Arc};
+
+use outrigger_config::model::{Direction, Listener, UpstreamId};
+
+use crate::{
+    correlate::Correlator,
+    observe::{RouteObserver, WorkerObserver},
+    shared::Snapshot,
+    upstream::UpstreamView,
+};
+
+/// See the module.
+pub struct View {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// Which headers carry the correlation identifier.
+    pub correlator: Correlator,
+    /// Inbound requests are indexed for the outbound calls behind them: there are outbound listeners.
+    pub indexes: bool,
+    upstreams: Vec<Rc<UpstreamView>>,
+    routes: Vec<Routes>,
+    nowhere: [Rc<RouteObserver>; 2],
+}
+
+/// Observers of the requests that address one upstream.
+struct Routes {
+    inbound: Cells,
+    outbound: Cells,
+}
+
+/// Made when they are first asked for: by no rule first, then by each rule; there, without a backend
+/// first, then by each backend.
+type Cells = Vec<Vec<OnceCell<Rc<RouteObserver>>>>;
+
+/// Where a request goes, as far as that is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The upstream that was addressed.
+    pub to: UpstreamId,
+    /// Index of the rule among those of its routes.
+    pub rule: Option<u32>,
+    /// Index of the backend among those of the rule.
+    pub backend: Option<u32>,
+}
+
+impl View {
+    /// The view of `snapshot`; what `old` had and is unchanged is kept.
+    #[must_use]
+    pub fn new(snapshot: Arc<Snapshot>, observer: &Rc<WorkerObserver>, worker: usize, old: Option<&Self>) -> Self {
+        let own: Rc<[SocketAddr]> = snapshot.listeners.iter().map(|l| l.local).collect();
+        let mut upstreams = Vec::new();
+        let mut routes = Vec::new();
+        for (index, state) in snapshot.upstreams.iter().enumerate() {
+            let name = &state.config.name;
+            let known = old.and_then(|o| o.upstreams.iter().find(|u| u.config.name == *name));
+            let handle = known.map_or_else(|| observer.upstream(name), |k| Rc::clone(&k.observer));
+            let id = UpstreamId(u32::try_from(index).expect("documents are bounded well below 2^32"));
+            let tls = snapshot.tls.client(id).cloned();
+            upstreams.push(Rc::new(UpstreamView::new(
+                Arc::clone(state),
+                (observer, handle),
+                tls,
+                worker,
+                &own,
+                known.map(|k| &**k),
+            )));
+            let cells = || {
+                let rules = state.config.routes.rules.iter().map(|r| r.backends.len());
+                std::iter::once(0).chain(rules).map(|n| (0..=n).map(|_| OnceCell::new()).collect()).collect()
+            };
+            routes.push(Routes { inbound: cells(), outbound: cells() });
+        }
+        let none: Arc<str> = "".into();
+        let nowhere = |direction| observer.route(direction, &none, &none);
+        let nowhere = [nowhere(Direction::Inbound), nowhere(Direction::Outbound)];
+        let correlator = Correlator::new(&snapshot.model.proxy.correlation.headers);
+        let indexes = snapshot.model.listeners.iter().any(|l| l.direction == Direction::Outbound);
+        Self { snapshot, correlator, indexes, upstreams, routes, nowhere }
+    }
+
+    /// Closes idle connections to endpoints that `new`, which stands in this one's place, does not have.
+    pub fn retire(&self, new: &Self) {
+        for upstream in &self.upstreams {
+            let kept = new.upstreams.iter().find(|u| u.config.name == upstream.config.name);
+            upstream.retire(kept.map(|k| &**k));
+        }
+    }
+
+    /// The upstream behind `id`, which comes from this view's model.
+    #[must_use]
+    pub fn upstream(&self, id: UpstreamId) -> &Rc<UpstreamView> {
+        &self.upstreams[id.0 as usize]
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn upstreams(&self) -> &[Rc<UpstreamView>] {
+        &self.upstreams
+    }
+
+    /// The listener at `index`, or the one called `name` where a reload has moved it. `None`: it is gone.
+    #[must_use]
+    pub fn listener(&self, index: usize, name: &str) -> Option<&Listener> {
+        let listeners = &self.snapshot.model.listeners;
+        listeners.get(index).filter(|l| &*l.name == name).or_else(|| listeners.iter().find(|l| &*l.name == name))
+    }
+
+    /// The upstream that a request goes to: the backend's once it is chosen, until then the one addressed.
+    #[must_use]
+    pub fn goes_to(&self, way: Way) -> &Rc<UpstreamView> {
+        let rules = &self.upstream(way.to).config.routes.rules;
+        let rule = way.rule.and_then(|r| rules.get(r as usize));
+        let backend = rule.zip(way.backend).and_then(|(rule, b)| rule.backends.get(b as usize));
+        self.upstream(backend.map_or(way.to, |b| b.upstream))
+    }
+
+    /// The observer of requests that go this way; `None`: no upstream was found.
+    #[must_use]
+    pub fn observer(&self, worker: &WorkerObserver, direction: Direction, way: Option<Way>) -> Rc<RouteObserver> {
+        let Some(way) = way else {
+            return Rc::clone(&self.nowhere[usize::from(direction == Direction::Outbound)]);
+        };
+        let routes = &self.routes[way.to.0 as usize];
+        let cells = if direction == Direction::Inbound { &routes.inbound } else { &routes.outbound };
+        let cell = &cells[way.rule.map_or(0, |r| r as usize + 1)][way.backend.map_or(0, |b| b as usize + 1)];
+        let made = cell.get_or_init(|| {
+            let rules = &self.upstream(way.to).config.routes.rules;
+            let none: Arc<str> = "".into();
+            let route = way.rule.map_or(&none, |r| &rules[r as usize].route);
+            worker.route(direction, &self.goes_to(way).config.name, route)
+        });
+        Rc::clone(made)
+    }
+}

@@ -1,0 +1,440 @@
+//! What the worker threads and the control thread share: the snapshot in force, the upstreams' live
+//! state, and the drain.
+//!
+//! A [`Snapshot`] is immutable and swapped whole. What lives longer than a snapshot ([`UpstreamState`],
+//! [`BoundListener`]) is carried over by [`Shared::apply`] where the part of the model that it stands
+//! for is unchanged, so a reload resets nothing that it does not concern. Workers learn of a new
+//! snapshot through [`Shared::changes`] and keep their own reference: a request never touches a
+//! reference count that another thread writes.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use outrigger_config::{
+    Compiled, Fault, Severity,
+    model::{self, Endpoint, EndpointSource, Model, UpstreamId},
+};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    error::Reason,
+    fallback::Store,
+    inflight::InFlight,
+    observe::Observer,
+    policy::{Target, breaker::State},
+    resolve::Kicker,
+    tls::TlsContexts,
+    upstream::balance::Presence,
+    upstream::connect::KEEPALIVE,
+};
+
+/// Backlog of listening sockets; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// One per process.
+pub struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    changes: watch::Sender<u64>,
+    phase: watch::Sender<Phase>,
+    /// Number of worker threads; fixed at start.
+    pub workers: usize,
+    /// Metrics, access log, diagnostics.
+    pub observer: Arc<Observer>,
+    /// Connections of clients that are open, all listeners together.
+    pub open_connections: AtomicU64,
+    /// Inbound requests in flight, for the outbound calls behind them.
+    pub inflight: Arc<InFlight>,
+    /// Last good answers (`staleIfError`).
+    pub good: Arc<Store>,
+    resolver: OnceLock<Kicker>,
+}
+
+/// Where the process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It takes work.
+    Serving,
+    /// It finishes what it has: listeners closed, `Connection: close`, GOAWAY.
+    Draining,
+    /// It ends now.
+    Stopping,
+}
+
+/// One configuration in force.
+pub struct Snapshot {
+    /// Counts the configurations applied since the start, from 1.
+    pub version: u64,
+    /// What was compiled.
+    pub model: Model,
+    /// Faults that did not stop it.
+    pub warnings: Vec<Fault>,
+    /// Live state, indexed by [`UpstreamId`].
+    pub upstreams: Vec<Arc<UpstreamState>>,
+    /// Certificates and roots, read when the snapshot was made.
+    pub tls: Arc<TlsContexts>,
+    /// In the order of the model.
+    pub listeners: Vec<Arc<BoundListener>>,
+    /// When it was applied.
+    pub applied: SystemTime,
+}
+
+impl Snapshot {
+    /// The live state of an upstream of this snapshot's model.
+    #[must_use]
+    pub fn upstream(&self, id: UpstreamId) -> &Arc<UpstreamState> {
+        &self.upstreams[id.0 as usize]
+    }
+}
+
+/// A listener with its sockets, one for each worker (`SO_REUSEPORT`).
+pub struct BoundListener {
+    /// The address asked for and the one bound (they differ for port 0).
+    pub asked: SocketAddr,
+    /// The address bound.
+    pub local: SocketAddr,
+    /// Name of the listener; its settings are looked up in the snapshot by it.
+    pub name: Arc<str>,
+    /// Indexed by worker.
+    pub sockets: Vec<TcpListener>,
+    /// Client connections open on it.
+    pub connections: AtomicU32,
+}
+
+/// The live state of one upstream, kept over reloads that do not change it.
+pub struct UpstreamState {
+    /// What it was made from.
+    pub config: Arc<model::Upstream>,
+    /// State of its policy.
+    pub target: Arc<Target>,
+    /// State of the policies of its rules, by their index: the upstream's own where no policy targets the
+    /// rule or its route.
+    pub rules: Vec<Arc<Target>>,
+    endpoints: ArcSwap<EndpointSet>,
+}
+
+/// The endpoints of an upstream at one time.
+pub struct EndpointSet {
+    /// In the order of the source.
+    pub endpoints: Vec<Arc<EndpointState>>,
+    /// How they were found.
+    pub resolution: Resolution,
+}
+
+/// How the endpoints of an upstream were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolution {
+    /// They are written down.
+    Static,
+    /// The first answer is awaited.
+    Pending,
+    /// The resolver answered.
+    Resolved {
+        /// When.
+        at: SystemTime,
+        /// How long the answer holds.
+        ttl: Duration,
+    },
+    /// The resolver failed; the endpoints are those of the last good answer, if there was one.
+    Failed {
+        /// When.
+        at: SystemTime,
+        /// `DnsTimeout` or `DnsError`.
+        reason: Reason,
+        /// What it said.
+        details: String,
+    },
+}
+
+/// One endpoint, kept while its upstream lists it.
+pub struct EndpointState {
+    /// Address, weight, zone.
+    pub config: Endpoint,
+    /// One slot per worker, written by that worker alone.
+    pub workers: Box<[WorkerSlot]>,
+    /// Since when it is there, and whether it asked to be left alone.
+    pub presence: Presence,
+}
+
+/// What one worker knows of one endpoint. On a cache line of its own; written with plain stores.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct WorkerSlot {
+    /// Requests in flight.
+    pub in_flight: AtomicU32,
+    /// Connections open.
+    pub connections: AtomicU32,
+    /// Requests since the start.
+    pub requests: AtomicU64,
+    /// Of those, how many failed (connect, protocol, time-out, 5xx).
+    pub failures: AtomicU64,
+    /// Bits of an `f64`: peak-EWMA of the latency in seconds.
+    pub ewma_bits: AtomicU64,
+}
+
+impl EndpointState {
+    fn new(config: Endpoint, workers: usize, presence: Presence) -> Self {
+        Self { config, workers: (0..workers).map(|_| WorkerSlot::default()).collect(), presence }
+    }
+
+    /// The state of `config` beside `old`, the endpoints so far: kept, new with another weight or zone, or
+    /// joining; the first endpoints of all join nobody.
+    fn beside(old: &[Arc<Self>], config: Endpoint, workers: usize, now: Instant) -> Arc<Self> {
+        let presence = match old.iter().find(|o| o.config.address == config.address) {
+            Some(same) if same.config == config => return Arc::clone(same),
+            Some(same) => same.presence.continued(),
+            None if old.is_empty() => Presence::founding(now),
+            None => Presence::joining(now),
+        };
+        Arc::new(Self::new(config, workers, presence))
+    }
+
+    /// Requests in flight, all workers together.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.workers.iter().map(|w| w.in_flight.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl UpstreamState {
+    /// Under `config`; what `old` has and still fits is kept.
+    fn new(config: Arc<model::Upstream>, workers: usize, old: Option<&Self>) -> Self {
+        let now = Instant::now();
+        let renew = |policy: &Arc<model::TrafficPolicy>, old: Option<&Arc<Target>>| {
+            Arc::new(old.map_or_else(|| Target::new(policy, workers, now), |o| o.renewed(policy, now)))
+        };
+        let target = renew(&config.policy, old.map(|o| &o.target));
+        let rules = config.routes.rules.iter();
+        let rules = rules.map(|rule| {
+            // What a route itself says (`timeouts`, `retry`) changes no state; another document does.
+            if rule.policy.name == config.policy.name {
+                return Arc::clone(&target);
+            }
+            renew(&rule.policy, old.and_then(|o| o.rule_target(rule)))
+        });
+        let rules = rules.collect();
+        let (endpoints, resolution) = Self::first_endpoints(&config, workers, now, old);
+        Self { config, target, rules, endpoints: ArcSwap::from_pointee(EndpointSet { endpoints, resolution }) }
+    }
+
+    /// The state of a policy that targets this rule, under this configuration.
+    fn rule_target(&self, rule: &model::Rule) -> Option<&Arc<Target>> {
+        let same = |r: &model::Rule| r.route == rule.route && r.name == rule.name && r.policy.name == rule.policy.name;
+        let index = self.config.routes.rules.iter().position(|r| same(r))?;
+        self.rules.get(index)
+    }
+
+    fn first_endpoints(
+        config: &model::Upstream,
+        workers: usize,
+        now: Instant,
+        old: Option<&Self>,
+    ) -> (Vec<Arc<EndpointState>>, Resolution) {
+        let old = old.map(|o| (o, o.endpoints.load()));
+        if let Some((state, set)) = &old
+            && state.config.source == config.source
+        {
+            // The endpoints of an unchanged source survive a change of policy: their latencies and
+            // connections are still those of the same servers.
+            return (set.endpoints.clone(), set.resolution.clone());
+        }
+        let known = old.as_ref().map_or(&[][..], |(_, set)| &set.endpoints);
+        match &config.source {
+            EndpointSource::Static(list) => {
+                let all = list.iter().map(|e| EndpointState::beside(known, e.clone(), workers, now)).collect();
+                (all, Resolution::Static)
+            }
+            EndpointSource::Dns { .. } | EndpointSource::Srv { .. } => (Vec::new(), Resolution::Pending),
+        }
+    }
+
+    /// What becomes of requests for `endpoint`: `ready`, `ejected` by the breaker, `draining` (weight 0).
+    #[must_use]
+    pub fn standing(&self, endpoint: &EndpointState) -> &'static str {
+        let breaker = self.target.known_breaker(endpoint.config.address);
+        match breaker.map(|b| b.state()) {
+            _ if endpoint.config.weight == 0 => "draining",
+            Some(State::Open | State::HalfOpen) => "ejected",
+            Some(State::Closed) | None => "ready",
+        }
+    }
+
+    /// The endpoints now.
+    #[must_use]
+    pub fn endpoints(&self) -> &ArcSwap<EndpointSet> {
+        &self.endpoints
+    }
+
+    /// Takes the answer of a resolver. Endpoints that were there before keep their state.
+    pub fn resolved(&self, list: Vec<Endpoint>, ttl: Duration, workers: usize) {
+        let old = self.endpoints.load();
+        let now = Instant::now();
+        let endpoints: Vec<_> =
+            list.into_iter().map(|e| EndpointState::beside(&old.endpoints, e, workers, now)).collect();
+        let listed = |address: &SocketAddr| endpoints.iter().any(|e| e.config.address == *address);
+        for target in std::iter::once(&self.target).chain(&self.rules) {
+            target.retain(listed);
+        }
+        let resolution = Resolution::Resolved { at: SystemTime::now(), ttl };
+        self.endpoints.store(Arc::new(EndpointSet { endpoints, resolution }));
+    }
+
+    /// Notes a failure of the resolver; the last good answer stays.
+    pub fn failed(&self, reason: Reason, details: String) {
+        let old = self.endpoints.load();
+        let resolution = Resolution::Failed { at: SystemTime::now(), reason, details };
+        self.endpoints.store(Arc::new(EndpointSet { endpoints: old.endpoints.clone(), resolution }));
+    }
+}
+
+impl Shared {
+    /// Applies the first configuration.
+    ///
+    /// # Errors
+    /// A listener that cannot be bound, with its place.
+    pub fn start(compiled: Compiled, workers: usize, observer: Arc<Observer>) -> Result<Arc<Self>, Vec<Fault>> {
+        let snapshot = build(compiled, None, workers)?;
+        Ok(Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            changes: watch::Sender::new(1),
+            phase: watch::Sender::new(Phase::Serving),
+            workers,
+            observer,
+            open_connections: AtomicU64::new(0),
+            inflight: Arc::default(),
+            good: Arc::default(),
+            resolver: OnceLock::new(),
+        }))
+    }
+
+    /// Applies a further configuration: all of it, or nothing.
+    ///
+    /// # Errors
+    /// As [`Shared::start`]; what was in force stays in force.
+    pub fn apply(&self, compiled: Compiled) -> Result<u64, Vec<Fault>> {
+        let snapshot = build(compiled, Some(&self.snapshot.load()), self.workers)?;
+        let version = snapshot.version;
+        self.snapshot.store(Arc::new(snapshot));
+        self.changes.send_replace(version);
+        Ok(version)
+    }
+
+    /// The snapshot in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Versions of snapshots, as they are applied.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Lets workers ask for a name again ([`Shared::resolve_again`]). Once, at the start.
+    pub fn set_resolver(&self, kicker: Kicker) {
+        // A second one would be of a second resolver, which no process has.
+        drop(self.resolver.set(kicker));
+    }
+
+    /// The endpoints of `upstream` do not answer: their names may stand for others by now.
+    pub fn resolve_again(&self, upstream: &str) {
+        if let Some(kicker) = self.resolver.get() {
+            kicker.kick(upstream);
+        }
+    }
+
+    /// The phase and its changes.
+    #[must_use]
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Moves on to `phase`; there is no way back.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let on = phase > *now;
+            if on {
+                *now = phase;
+            }
+            on
+        });
+    }
+}
+
+fn build(compiled: Compiled, old: Option<&Snapshot>, workers: usize) -> Result<Snapshot, Vec<Fault>> {
+    let Compiled { model, warnings } = compiled;
+    let mut faults = Vec::new();
+    let mut listeners = Vec::new();
+    for listener in &model.listeners {
+        let kept =
+            old.and_then(|o| o.listeners.iter().find(|b| b.name == listener.name && b.asked == listener.address));
+        match kept.map_or_else(|| bind(listener, workers).map(Arc::new), |k| Ok(Arc::clone(k))) {
+            Ok(bound) => listeners.push(bound),
+            Err(e) => faults.push(Fault {
+                origin: listener.origin.clone(),
+                severity: Severity::Error,
+                message: format!("listener {:?} cannot listen on {}: {e}", listener.name, listener.address),
+            }),
+        }
+    }
+    let tls = match TlsContexts::load(&model) {
+        Ok(tls) => Arc::new(tls),
+        Err(more) => {
+            faults.extend(more);
+            return Err(faults);
+        }
+    };
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let upstreams = model
+        .upstreams
+        .iter()
+        .map(|u| {
+            let kept = old.and_then(|o| o.upstreams.iter().find(|s| s.config.name == u.name));
+            match kept {
+                Some(kept) if kept.config == *u => Arc::clone(kept),
+                kept => Arc::new(UpstreamState::new(Arc::clone(u), workers, kept.map(|k| &**k))),
+            }
+        })
+        .collect();
+    let version = old.map_or(1, |o| o.version + 1);
+    Ok(Snapshot { version, model, warnings, upstreams, tls, listeners, applied: SystemTime::now() })
+}
+
+fn bind(listener: &model::Listener, workers: usize) -> std::io::Result<BoundListener> {
+    let asked = listener.address;
+    // Sockets that share a port would let a second proxy share it, too, unseen. One that does not share
+    // is bound first, and fails if anybody else has the port.
+    let mut local = socket(asked, false)?.local_addr()?.as_socket().unwrap_or(asked);
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = socket(local, workers > 1)?;
+        // Accepted sockets inherit these, which saves three system calls for each. Heads and bodies are written
+        // when they are complete: waiting for more (Nagle) would only add latency.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        socket.listen(BACKLOG)?;
+        let socket = TcpListener::from(socket);
+        local = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok(BoundListener { asked, local, name: Arc::clone(&listener.name), sockets, connections: AtomicU32::new(0) })
+}
+
+/// A socket bound to `address`.
+fn socket(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}

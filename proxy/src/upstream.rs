@@ -1,0 +1,385 @@
+//! One worker's view of one upstream: endpoints, connections kept open, and the choice between them.
+//!
+//! Everything here belongs to one thread. Views are made anew for each snapshot; what is worth keeping
+//! over a reload (connections, latencies) hangs on [`Endpoint`], and is carried over by address as long
+//! as upstream, protocol and TLS are the same.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use outrigger_config::model;
+use tokio::time::Instant;
+
+use crate::{
+    error::{Failure, Reason},
+    observe::{UpstreamObserver, WorkerObserver},
+    policy::Target,
+    shared::{EndpointSet, EndpointState, Resolution, UpstreamState},
+    tls::ClientContext,
+};
+
+pub mod balance;
+pub mod connect;
+pub mod pool;
+pub mod target;
+
+pub use pool::{H1Conn, H2Lease};
+pub use target::TargetView;
+
+use balance::{Ask, Balancer, Health};
+
+/// See the module.
+pub struct UpstreamView {
+    /// What it was compiled from.
+    pub config: Arc<model::Upstream>,
+    /// State of its policy.
+    pub target: Rc<TargetView>,
+    /// State of the policies of its rules, by their index.
+    pub rules: Vec<Rc<TargetView>>,
+    /// Counters.
+    pub observer: Rc<UpstreamObserver>,
+    /// How its endpoints are dialled, if not in plaintext.
+    pub tls: Option<Arc<ClientContext>>,
+    /// The slot of this worker in shared state.
+    pub worker: usize,
+    state: Arc<UpstreamState>,
+    endpoints: RefCell<Rc<Endpoints>>,
+    /// Where this process listens.
+    own: Rc<[SocketAddr]>,
+}
+
+/// The endpoints as this worker last saw them.
+struct Endpoints {
+    set: Arc<EndpointSet>,
+    list: Vec<Rc<Endpoint>>,
+    balancer: Rc<Balancer>,
+}
+
+impl Endpoints {
+    /// Endpoints of `old` that are still there keep their connections and latencies. A balancer is kept while
+    /// nothing has changed: names are resolved again all the time, mostly to the same addresses.
+    fn new(
+        set: Arc<EndpointSet>,
+        policy: &model::LoadBalancing,
+        worker: usize,
+        old: Option<&Self>,
+        own: &[SocketAddr],
+    ) -> Self {
+        let list = list(&set, old, worker, own);
+        let same = |old: &&Self| old.balancer.policy() == policy && same_endpoints(&old.list, &list);
+        let balancer = old.filter(same).map_or_else(
+            || {
+                let seed = balance::maglev::mix(u64::try_from(worker).unwrap_or(0));
+                Rc::new(Balancer::new(policy, &list, balance::zone::own().map(|z| &**z), seed))
+            },
+            |old| Rc::clone(&old.balancer),
+        );
+        Self { set, list, balancer }
+    }
+}
+
+impl Endpoints {
+    /// Lets go of those that `new` does not have.
+    fn retire(&self, new: Option<&Self>) {
+        let gone = |e: &&Rc<Endpoint>| !new.is_some_and(|n| n.list.iter().any(|k| Rc::ptr_eq(k, e)));
+        self.list.iter().filter(gone).for_each(|e| e.retire());
+    }
+}
+
+/// One endpoint and this worker's connections to it.
+pub struct Endpoint {
+    /// Address, weight, zone.
+    pub state: Arc<EndpointState>,
+    /// Connections without a request.
+    pub idle: RefCell<Vec<H1Conn>>,
+    /// HTTP/2 connections.
+    pub h2: pool::H2Pool,
+    /// Latency and load, for the balancer.
+    pub load: balance::Load,
+    /// How long a connection may have been idle to carry what must not be sent twice.
+    pub patience: pool::Patience,
+    /// Its breakers.
+    pub breakers: target::Breakers,
+    /// It is a listener of this process: what goes there may come back.
+    pub own: Cell<bool>,
+    /// Its upstream lists it no more: nothing is kept open to it.
+    retired: Cell<bool>,
+    worker: usize,
+}
+
+impl Endpoint {
+    fn new(state: Arc<EndpointState>, worker: usize) -> Self {
+        Self {
+            state,
+            idle: RefCell::default(),
+            h2: pool::H2Pool::default(),
+            load: balance::Load::default(),
+            patience: pool::Patience::default(),
+            breakers: target::Breakers::default(),
+            own: Cell::new(false),
+            retired: Cell::new(false),
+            worker,
+        }
+    }
+
+    /// Closes what is idle. What is in use ends with its request, which may be long after this.
+    fn retire(&self) {
+        self.retired.set(true);
+        let idle = self.idle.take();
+        drop(idle);
+        self.h2.retire();
+    }
+
+    /// This worker's slot of what all threads may read.
+    #[must_use]
+    pub fn slot(&self) -> &crate::shared::WorkerSlot {
+        &self.state.workers[self.worker]
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.state.config.address
+    }
+}
+
+impl balance::Target for Rc<Endpoint> {
+    fn config(&self) -> &model::Endpoint {
+        &self.state.config
+    }
+
+    fn load(&self) -> &balance::Load {
+        &self.load
+    }
+
+    fn presence(&self) -> &balance::Presence {
+        &self.state.presence
+    }
+}
+
+impl UpstreamView {
+    /// A view of `state`; connections and latencies of `old` are kept where they still fit.
+    #[must_use]
+    pub fn new(
+        state: Arc<UpstreamState>,
+        observers: (&Rc<WorkerObserver>, Rc<UpstreamObserver>),
+        tls: Option<Arc<ClientContext>>,
+        worker: usize,
+        own: &Rc<[SocketAddr]>,
+        old: Option<&Self>,
+    ) -> Self {
+        let (worker_observer, observer) = observers;
+        let config = Arc::clone(&state.config);
+        let view = |t: &Arc<Target>| Rc::new(TargetView::new(t, &config.name, worker_observer, worker));
+        let target = view(&state.target);
+        let rules = state.rules.iter();
+        let rules = rules.map(|t| if Arc::ptr_eq(t, &state.target) { Rc::clone(&target) } else { view(t) }).collect();
+        let fits = |o: &&Self| {
+            o.config.tls == config.tls && o.config.protocol == config.protocol && same(o.tls.as_ref(), tls.as_ref())
+        };
+        let known = old.filter(fits).map(|o| Rc::clone(&o.endpoints.borrow()));
+        let set = state.endpoints().load_full();
+        let endpoints = Endpoints::new(set, &config.policy.load_balancing, worker, known.as_deref(), own);
+        let endpoints = RefCell::new(Rc::new(endpoints));
+        Self { config, target, rules, observer, tls, worker, state, endpoints, own: Rc::clone(own) }
+    }
+
+    /// Chooses an endpoint for a request that is under `targets` and has failed at `tried`. Endpoints that a
+    /// breaker has ejected are used only where too many are.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn pick(
+        &self,
+        targets: &[Option<Rc<TargetView>>],
+        tried: &[Rc<Endpoint>],
+        hash: u64,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Rc<Endpoint>, Failure> {
+        self.refresh();
+        let endpoints = self.endpoints.borrow();
+        let Endpoints { list, balancer, set, .. } = &**endpoints;
+        let max_ejected_percent = self.config.policy.circuit_breaker.as_ref().map_or(100, |b| b.max_ejected_percent);
+        let ask = Ask { now: Instant::now(), hash, max_ejected_percent };
+        let health = |endpoint: &Rc<Endpoint>| {
+            let worse = |a, b| match (a, b) {
+                (Health::Ejected, _) | (_, Health::Ejected) => Health::Ejected,
+                (Health::Probe, _) | (_, Health::Probe) => Health::Probe,
+                _ => Health::Ready,
+            };
+            targets.iter().flatten().map(|t| t.health(endpoint, list.len(), ask.now)).fold(Health::Ready, worse)
+        };
+        let failed = |endpoint: &Rc<Endpoint>| tried.iter().any(|t| Rc::ptr_eq(t, endpoint));
+        let choice = balancer.pick(list, &ask, rng, health, failed);
+        choice.map(|choice| Rc::clone(&list[choice.index])).ok_or_else(|| self.unavailable(set))
+    }
+
+    /// Closes idle connections to endpoints that `new`, which stands in this one's place, does not have. Nobody
+    /// would sweep them, as long as a request or client connection from before keeps this view.
+    pub fn retire(&self, new: Option<&Self>) {
+        let kept = new.map(|n| Rc::clone(&n.endpoints.borrow()));
+        self.endpoints.borrow().retire(kept.as_deref());
+    }
+
+    /// Takes note of endpoints that were resolved since the last look.
+    fn refresh(&self) {
+        let now = self.state.endpoints().load();
+        if Arc::as_ptr(&now) != Arc::as_ptr(&self.endpoints.borrow().set) {
+            let set = Arc::clone(&now);
+            let policy = &self.config.policy.load_balancing;
+            let endpoints = Endpoints::new(set, policy, self.worker, Some(&self.endpoints.borrow()), &self.own);
+            let new = Rc::new(endpoints);
+            let old = self.endpoints.replace(Rc::clone(&new));
+            old.retire(Some(&new));
+        }
+    }
+
+    fn unavailable(&self, set: &EndpointSet) -> Failure {
+        let name = &self.config.name;
+        match &set.resolution {
+            Resolution::Failed { reason, details, .. } => {
+                Failure::new(*reason, format!("the name of upstream {name} could not be resolved: {details}"))
+            }
+            Resolution::Pending => {
+                Failure::new(Reason::DnsTimeout, format!("the name of upstream {name} is not resolved yet"))
+            }
+            Resolution::Resolved { .. } if set.endpoints.is_empty() => Failure::new(
+                Reason::DestinationUnavailable,
+                format!("the name of upstream {name} resolves to no address"),
+            ),
+            Resolution::Static | Resolution::Resolved { .. } => Failure::new(
+                Reason::DestinationUnavailable,
+                format!("upstream {name} has no endpoint that takes requests"),
+            ),
+        }
+    }
+
+    /// Closes the connection that has been without a request for the longest, so that another one can take
+    /// its place. False if there is none.
+    pub fn close_idle(&self) -> bool {
+        let endpoints = Rc::clone(&self.endpoints.borrow());
+        // The first of a stack is the one that was put there first.
+        let oldest = endpoints.list.iter().filter_map(|e| Some((e.idle.borrow().first()?.idle_since(), e)));
+        if let Some((_, endpoint)) = oldest.min_by_key(|(since, _)| *since) {
+            drop(endpoint.idle.borrow_mut().remove(0));
+            return true;
+        }
+        endpoints.list.iter().any(|endpoint| endpoint.h2.close_idle())
+    }
+
+    /// Closes connections that have been idle for too long or that their server has closed.
+    pub fn sweep(&self, now: Instant) {
+        // Who waits for a connection may do so on another worker, which cannot close ours.
+        if self.target.target.state.bulkhead.connections.is_contended() {
+            while self.close_idle() {}
+        }
+        let limit = self.config.policy.timeouts.upstream_idle;
+        for endpoint in &self.endpoints.borrow().list {
+            endpoint.idle.borrow_mut().retain(|c| !c.expired(now, limit) && !c.io.is_stale());
+            endpoint.h2.sweep(now, limit.map(|l| l.max(H2_IDLE)));
+        }
+    }
+}
+
+/// HTTP/2 says when it closes (GOAWAY), so an idle connection is no risk and is kept for longer.
+const H2_IDLE: Duration = Duration::from_secs(60);
+
+/// True if a connection to `address` arrives at the listener at `listener`.
+fn leads_to(address: SocketAddr, listener: SocketAddr) -> bool {
+    let any = listener.ip().is_unspecified() && address.ip().is_loopback();
+    address.port() == listener.port() && (any || address.ip() == listener.ip())
+}
+
+fn same(a: Option<&Arc<ClientContext>>, b: Option<&Arc<ClientContext>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
+fn same_endpoints(a: &[Rc<Endpoint>], b: &[Rc<Endpoint>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Rc::ptr_eq(a, b))
+}
+
+fn list(set: &Arc<EndpointSet>, old: Option<&Endpoints>, worker: usize, own: &[SocketAddr]) -> Vec<Rc<Endpoint>> {
+    set.endpoints
+        .iter()
+        .map(|state| {
+            let kept = old.and_then(|o| o.list.iter().find(|e| e.state.config.address == state.config.address));
+            let endpoint = match kept {
+                Some(kept) if Arc::ptr_eq(&kept.state, state) => Rc::clone(kept),
+                _ => Rc::new(Endpoint::new(Arc::clone(state), worker)),
+            };
+            endpoint.own.set(own.iter().any(|o| leads_to(endpoint.address(), *o)));
+            endpoint
+        })
+        .collect()
+}
+
+/// A request in flight at an endpoint. Returned (dropped) when the body of the answer has ended.
+pub struct Lease {
+    /// The endpoint.
+    pub endpoint: Rc<Endpoint>,
+    started: Instant,
+    judged: Cell<bool>,
+}
+
+impl Lease {
+    /// Starts one.
+    #[must_use]
+    pub fn new(endpoint: Rc<Endpoint>, now: Instant) -> Self {
+        let in_flight = endpoint.load.start();
+        let slot = endpoint.slot();
+        slot.in_flight.store(in_flight, Ordering::Relaxed);
+        slot.requests.store(slot.requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Self { endpoint, started: now, judged: Cell::new(false) }
+    }
+
+    /// When it was taken.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The head of an answer came, `ok` or not: feeds the latency.
+    pub fn answered(&self, now: Instant, ok: bool) {
+        self.judged.set(true);
+        let ewma = self.endpoint.load.observe(now, now.saturating_duration_since(self.started));
+        self.endpoint.slot().ewma_bits.store(ewma.to_bits(), Ordering::Relaxed);
+        if !ok {
+            self.count_failure();
+        }
+    }
+
+    /// No answer came.
+    pub fn failed(&self, now: Instant) {
+        if !self.judged.replace(true) {
+            // A failure is quick; without a penalty the balancer would prefer the endpoint that fails.
+            let ewma = self.endpoint.load.penalise(now);
+            self.endpoint.slot().ewma_bits.store(ewma.to_bits(), Ordering::Relaxed);
+            self.count_failure();
+        }
+    }
+
+    /// The answer was 429 or 503 with `Retry-After`: others are preferred for so long, within a bound.
+    pub fn hold(&self, retry_after: Duration, now: Instant) {
+        self.endpoint.state.presence.hold(retry_after, now);
+    }
+
+    fn count_failure(&self) {
+        let failures = &self.endpoint.slot().failures;
+        failures.store(failures.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let in_flight = self.endpoint.load.end();
+        self.endpoint.slot().in_flight.store(in_flight, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,64 @@
+#!/bin/sh
+# Installs the peers that the scenarios talk to, by package name: apt, pip, npm, go. Idempotent and quiet.
+# `cargo test` runs without it too and then prints what it skips. Everything but the Debian packages lands
+# under target/, so `cargo clean` removes it.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+target=${CARGO_TARGET_DIR:-$here/../target}
+mkdir -p "$target"
+target=$(cd "$target" && pwd)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+# Debian packages, only those whose program is missing.
+missing=
+want() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
+want curl curl
+want nginx nginx-light
+want nghttp nghttp2-client
+want nghttpd nghttp2-server
+want node nodejs
+want npm npm
+want go golang-go
+want ip iproute2
+want prlimit util-linux
+python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
+if [ -n "$missing" ]; then
+    say "installing:$missing"
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+# Python peers: a venv that is made again when the list changes.
+venv=$target/test-venv
+if ! cmp -s "$here/peers/requirements.txt" "$venv/.requirements"; then
+    say "python peers"
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/peers/requirements.txt"
+    "$venv/bin/python" -m grpc_tools.protoc -I "$here/peers" --python_out="$venv" --grpc_python_out="$venv" \
+        "$here/peers/echo.proto"
+    cp "$here/peers/requirements.txt" "$venv/.requirements"
+fi
+
+# Node peers.
+node=$target/test-node
+if ! cmp -s "$here/peers/package.json" "$node/package.json"; then
+    say "node peers"
+    rm -rf "$node"
+    mkdir -p "$node"
+    cp "$here/peers/package.json" "$node/package.json"
+    (cd "$node" && npm install --silent --no-audit --no-fund >/dev/null) || { rm -rf "$node"; exit 1; }
+fi
+
+# h2spec, pinned by commit in tests/tools/go.mod.
+mkdir -p "$target/test-tools"
+if [ ! -x "$target/test-tools/h2spec" ] || [ "$here/tools/go.mod" -nt "$target/test-tools/h2spec" ]; then
+    say "h2spec"
+    (cd "$here/tools" && go build -o "$target/test-tools/h2spec" github.com/summerwind/h2spec/cmd/h2spec)
+fi
+say "done"

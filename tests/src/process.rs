@@ -1,0 +1,34 @@
+//! What /proc says about a process, and signals to it.
+
+use std::{fs, process::Command};
+
+/// Resident memory in bytes.
+#[must_use]
+pub fn rss(pid: u32) -> u64 {
+    status(pid, "VmRSS:") * 1024
+}
+
+/// The most resident memory that it ever had, in bytes.
+#[must_use]
+pub fn peak_rss(pid: u32) -> u64 {
+    status(pid, "VmHWM:") * 1024
+}
+
+/// Open file descriptors.
+#[must_use]
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Sends a signal by name (`HUP`).
+#[track_caller]
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().expect("sh runs");
+    assert!(status.success(), "kill -{name} {pid}");
+}
+
+fn status(pid: u32, field: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+}

@@ -1,0 +1,49 @@
+//! `outrigger-bench`: the comparison, and the servers that it starts itself as.
+
+use std::{net::SocketAddr, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use outrigger_benches::{compare, copy, origin};
+
+/// Compares Outrigger with other proxies. `benches/compare` builds and runs it; see `benches/README.md`.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Start the peers, load them in turn, print tables
+    Compare(Box<compare::Options>),
+    /// Answer requests from memory
+    Origin {
+        /// Where to listen
+        #[arg(required = true)]
+        addresses: Vec<SocketAddr>,
+    },
+    /// Copy bytes to the origins in turn
+    Copy {
+        /// Where to listen
+        listen: SocketAddr,
+        /// Where to copy to
+        #[arg(required = true)]
+        origins: Vec<SocketAddr>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().what {
+        What::Compare(options) => compare::run(&options),
+        What::Origin { addresses } => origin::run(&addresses),
+        What::Copy { listen, origins } => copy::run(listen, &origins),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrigger-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

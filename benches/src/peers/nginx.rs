@@ -1,0 +1,52 @@
+//! nginx as a plain reverse proxy. HTTP/2 without TLS needs a port of its own before 1.25.
+//!
+//! One process without a master: the same event loop, but nothing to leave behind. Limits on the number of
+//! requests of a connection are lifted, because reconnecting every 1,000 requests is not what is compared.
+
+use anyhow::Result;
+
+use super::{Parts, Peer, free_address, version, words, write};
+
+pub(super) fn prepare(parts: &Parts<'_>) -> Result<Peer> {
+    let (http1, http2) = (free_address()?, free_address()?);
+    let work = parts.work.display();
+    let servers: String = parts.origins.iter().map(|o| format!("    server {o};\n")).collect();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|kind| format!("  {kind}_temp_path {work}/nginx-{kind};\n"))
+        .collect();
+    let text = format!(
+        "daemon off;
+master_process off;
+pid {work}/nginx.pid;
+error_log {work}/nginx-error.log warn;
+events {{ worker_connections 4096; }}
+http {{
+{temporary}  access_log off;
+  keepalive_requests 1000000000;
+  proxy_max_temp_file_size 0;
+  upstream origin {{
+{servers}    keepalive 256;
+    keepalive_requests 1000000000;
+  }}
+  server {{
+    listen {http1} backlog=4096;
+    listen {http2} backlog=4096 http2;
+    location / {{
+      proxy_pass http://origin;
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+    }}
+  }}
+}}
+"
+    );
+    let path = write(parts, "nginx.conf", &text)?;
+    Ok(Peer {
+        name: "nginx".into(),
+        command: words(&["nginx", "-c", &path.to_string_lossy(), "-p", &parts.work.to_string_lossy()]),
+        http1,
+        http2: Some(http2),
+        version: version("nginx", "-v")?,
+    })
+}

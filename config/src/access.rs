@@ -6,9 +6,20 @@
 //! Policies in `observe` mode decide nothing. What they would have refused is told apart, judged as if
 //! they were enforced together with those that are.
 //!
-//! A path is compared by what a lenient server would make of it: `%XX` decoded once, several slashes
-//! taken as one. With a `.` or `..` segment (also as `..;x`) or a backslash in that it has no one meaning, so it
-//! satisfies no allow rule that names paths and every deny rule that does: a spelling never opens a door.
+//! Whatever names paths gets them in normal form ([`normal`]), and compares them decoded. A path
+//! that is not in that form nevertheless satisfies no allow rule that names paths and every deny rule that does.
+//!
+//! Where servers are known to be lenient, deny rules are taken at their widest and allow rules at their narrowest, so
+//! that a spelling never opens a door. A deny rule holds for methods and paths in any case (`get`, `/Admin`), for a
+//! path with a slash more at its end (`/admin/`; but `/admin/*` is not `/admin`), and if any field of a header holds,
+//! `X_Name` for `x-name` too; an allow rule takes methods and paths to the letter, and all fields of a header must hold.
+//!
+//! A rule names what is on the wire. GET is not HEAD, and an app that lets a field such as `X-HTTP-Method-Override` change
+//! the method needs a rule on that field, too.
+//!
+//! A caller without an identity satisfies no allow rule that names identities or namespaces. Where it could have proven
+//! one and has not (mutual TLS is offered and not insisted on), it satisfies every deny rule that does: it may be the one
+//! that is denied, come in plaintext to hide it.
 //!
 //! A connection whose bytes are passed on unread ([`evaluate_connection`]) is judged once, when it is accepted, by the
 //! same rules. It has a caller and a port, and shows no method, path or header. So an operation that names any of
@@ -18,8 +29,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    matching::{RequestView, unescape},
-    model::{AccessAction, AccessPolicy, AccessRule, Mode, Operation, Source},
+    matching::{RequestView, host_of, normal, unescape},
+    model::{AccessAction, AccessPolicy, AccessRule, Mode, MtlsMode, Operation, Source, ValueMatch},
 };
 
 #[cfg(test)]
@@ -30,8 +41,18 @@ mod tests;
 pub struct Caller<'a> {
     /// The SPIFFE ID that it has proven; `None` in plaintext.
     pub identity: Option<&'a str>,
+    /// Without an identity, it may have one all the same: the listener takes mutual TLS.
+    pub may_hide: bool,
     /// Its address.
     pub address: IpAddr,
+}
+
+impl<'a> Caller<'a> {
+    /// Who calls on a listener with this mode.
+    #[must_use]
+    pub fn new(identity: Option<&'a str>, address: IpAddr, mtls: MtlsMode) -> Self {
+        Self { identity, address, may_hide: identity.is_none() && mtls != MtlsMode::Disabled }
+    }
 }
 
 /// The verdict on one request or opaque connection.
@@ -164,16 +185,24 @@ impl AccessRule {
     }
 
     fn is_from(&self, caller: &Caller<'_>) -> bool {
-        self.from.is_empty() || self.from.iter().any(|source| source.holds(caller))
+        self.from.is_empty() || self.from.iter().any(|source| source.holds(self.action, caller))
     }
 }
 
 impl Source {
-    fn holds(&self, caller: &Caller<'_>) -> bool {
-        let identity = caller.identity;
-        (self.identities.is_empty() || identity.is_some_and(|id| self.identities.iter().any(|i| **i == *id)))
-            && (self.namespaces.is_empty()
-                || identity.and_then(namespace_of).is_some_and(|ns| self.namespaces.iter().any(|n| **n == *ns)))
+    fn holds(&self, action: AccessAction, caller: &Caller<'_>) -> bool {
+        let known = match caller.identity {
+            None => {
+                let hides = action == AccessAction::Deny && caller.may_hide;
+                hides || (self.identities.is_empty() && self.namespaces.is_empty())
+            }
+            Some(id) => {
+                let listed = |names: &[Arc<str>], name: &str| names.iter().any(|n| **n == *name);
+                (self.identities.is_empty() || listed(&self.identities, id))
+                    && (self.namespaces.is_empty() || namespace_of(id).is_some_and(|ns| listed(&self.namespaces, ns)))
+            }
+        };
+        known
             && (self.cidrs.is_empty() || {
                 // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
                 let address = caller.address.to_canonical();
@@ -184,17 +213,16 @@ impl Source {
 
 impl Operation {
     fn holds(&self, action: AccessAction, port: u16, request: &impl RequestView) -> bool {
-        (self.methods.is_empty() || self.methods.contains(request.method()))
+        let wide = action == AccessAction::Deny;
+        let method = request.method();
+        let same = |m: &http::Method| m == method || (wide && m.as_str().eq_ignore_ascii_case(method.as_str()));
+        (self.methods.is_empty() || self.methods.iter().any(same))
             && (self.ports.is_empty() || self.ports.contains(&port))
             && (self.paths.is_empty() || {
                 let path = request.path();
-                if is_ambiguous(path) {
-                    action == AccessAction::Deny
-                } else {
-                    self.paths.iter().any(|pattern| path_holds(pattern, path))
-                }
+                if is_ambiguous(path) { wide } else { self.paths.iter().any(|p| path_holds(p, path, wide)) }
             })
-            && self.headers.iter().all(|h| h.header_holds(request))
+            && self.headers.iter().all(|h| header_holds(h, wide, request))
     }
 
     fn holds_unread(&self, action: AccessAction, port: u16) -> bool {
@@ -214,13 +242,42 @@ pub fn namespace_of(identity: &str) -> Option<&str> {
     }
 }
 
-/// Exact, or a prefix in front of a final `*`.
-fn path_holds(pattern: &str, path: &str) -> bool {
-    let mut path = plain(path);
-    match pattern.strip_suffix('*') {
-        Some(prefix) => plain(prefix).all(|byte| path.next() == Some(byte)),
-        None => plain(pattern).eq(path),
+/// Exact, or a prefix in front of a final `*`. `wide`: in any case, and with a slash more at its end.
+fn path_holds(pattern: &str, path: &str, wide: bool) -> bool {
+    let fold = |byte: u8| if wide { byte.to_ascii_lowercase() } else { byte };
+    let mut path = plain(path).map(fold);
+    if let Some(prefix) = pattern.strip_suffix('*') {
+        return plain(prefix).map(fold).all(|byte| path.next() == Some(byte));
     }
+    let begins = plain(pattern).map(fold).all(|byte| path.next() == Some(byte));
+    begins
+        && match path.next() {
+            None => true,
+            Some(byte) => wide && byte == b'/' && path.next().is_none(),
+        }
+}
+
+/// `wide`: it is enough if one of several fields holds; otherwise all of them must, alone and together.
+fn header_holds(condition: &ValueMatch, wide: bool, request: &impl RequestView) -> bool {
+    let holds = |value: &[u8]| condition.value.holds(value);
+    if &*condition.name == "host" {
+        // There is one, and it is no field: case, the dot at its end and, for deny, its port say nothing.
+        let came = request.authority();
+        let host = normal::authority(came);
+        let host = host.as_deref().unwrap_or(came);
+        return holds(host.as_bytes()) || holds(came.as_bytes()) || (wide && holds(host_of(host).as_bytes()));
+    }
+    let together = condition.header_holds(request);
+    if wide {
+        together || request.any_value(&condition.name, &mut |value| holds(value))
+    } else {
+        together && !request.any_value(&condition.name, &mut |value| !holds(value))
+    }
+}
+
+/// True if both are the same once decoded.
+pub(crate) fn same_path(one: &str, other: &str) -> bool {
+    unescape(one.as_bytes()).map(|(b, _)| b).eq(unescape(other.as_bytes()).map(|(b, _)| b))
 }
 
 /// The bytes of `path`, decoded once, with several slashes as one.

@@ -28,13 +28,28 @@ pub(crate) struct Findings {
     /// So many faults are still told.
     pub(crate) room: usize,
     pub(crate) faults: Vec<(Mark, String)>,
+    /// Of unknown fields that are left out.
+    pub(crate) warnings: Vec<(Mark, String)>,
+    /// What an unknown field is.
+    pub(crate) unknown: Unknown,
     /// The mappings from which unknown fields were cut, and what each of those was probably meant to be.
     pub(crate) cuts: Cuts,
 }
 
+/// What an unknown field is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// A fault: someone misspelt it.
+    Fault,
+    /// Left out with a warning: someone newer wrote it.
+    Warn,
+    /// Left out: it is not about the mesh.
+    Ignore,
+}
+
 impl Findings {
     pub(crate) fn new(room: usize) -> Self {
-        Self { room, faults: Vec::new(), cuts: HashMap::new() }
+        Self { room, faults: Vec::new(), warnings: Vec::new(), unknown: Unknown::Fault, cuts: HashMap::new() }
     }
 
     fn is_open(&self) -> bool {
@@ -177,6 +192,14 @@ fn check_map(schema: &Json, node: &mut Node, found: &mut Findings) {
         match (property, rest) {
             (Some(_), _) if matches!(entry.value.value, Value::Null) && !needed() => return false,
             (Some(property), _) => check(property, &mut entry.value, found),
+            (None, Some(Json::Bool(false))) if found.unknown != Unknown::Fault => {
+                if found.unknown == Unknown::Warn && found.warnings.len() < found.room {
+                    let message =
+                        format!("field `{}` is left out: it is not known to this version", excerpt(&entry.key));
+                    found.warnings.push((entry.mark, message));
+                }
+                return false;
+            }
             (None, Some(Json::Bool(false))) => {
                 // The hint costs more than the rest.
                 let near = if found.is_open() { suggest(&entry.key, known()) } else { None };

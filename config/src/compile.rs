@@ -1,6 +1,6 @@
 //! Documents to the model: one pure function, every fault located, every merge decision recorded.
 //!
-//! The parts, in the order in which they run: names (what references mean), upstreams, traffic (each policy
+//! The parts, in the order in which they run: names (what references mean), upstreams and services, traffic (each policy
 //! alone), policies (who wins), routes (matches, filters, precedence), access, proxy (listeners and hosts). A part
 //! reports its faults to [`Context`] and goes on, so that one run finds them all; a model comes out only if there was none.
 //!
@@ -8,6 +8,7 @@
 //! compares it with something else, or draws on what it says to judge another field, asks `is_stand_in` first.
 
 mod access;
+mod discovery;
 mod filters;
 mod matches;
 mod mesh;
@@ -16,6 +17,7 @@ mod policies;
 mod proxy;
 mod retry;
 mod routes;
+mod services;
 mod traffic;
 mod upstreams;
 
@@ -25,13 +27,16 @@ use std::{
 };
 
 use crate::{
-    Fault, Severity, Source,
+    Cluster, Fault, Severity, Source,
+    compile::services::Owner,
     documents::{Document, Kind},
     fault::MAX_FAULTS,
     load::{Loaded, load},
-    model::{Decision, Model},
+    model::{Decision, Model, UpstreamId},
     yaml::Mark,
 };
+
+pub use services::service_protocol;
 
 /// What came of documents without a fault.
 #[derive(Debug, Clone)]
@@ -47,7 +52,21 @@ pub struct Compiled {
 /// # Errors
 /// Every fault, in the order of the sources and lines, warnings included.
 pub fn compile(sources: &[Source]) -> Result<Compiled, Vec<Fault>> {
-    let (model, faults) = run(sources, true);
+    finish(run(sources, true, None))
+}
+
+/// The model of one proxy in a cluster: its `Proxy` document, and the objects that it was sent.
+///
+/// What an object refers to and is not among `sources` is no fault: the proxy has not asked for it. A share of requests that
+/// would go there is answered 500, as the Gateway API says.
+///
+/// # Errors
+/// Every fault, in the order of the sources and lines, warnings included.
+pub fn compile_in(sources: &[Source], cluster: &Cluster) -> Result<Compiled, Vec<Fault>> {
+    finish(run(sources, true, Some(cluster)))
+}
+
+fn finish((model, faults): (Option<Model>, Vec<Fault>)) -> Result<Compiled, Vec<Fault>> {
     match model {
         Some(model) if faults.iter().all(|f| f.severity == Severity::Warning) => {
             Ok(Compiled { model, warnings: faults })
@@ -62,10 +81,16 @@ pub fn compile(sources: &[Source]) -> Result<Compiled, Vec<Fault>> {
 /// and so are references to Upstreams where no Upstream is among the documents.
 #[must_use]
 pub fn validate(sources: &[Source]) -> Vec<Fault> {
-    run(sources, false).1
+    run(sources, false, None).1
 }
 
-fn run(sources: &[Source], needs_proxy: bool) -> (Option<Model>, Vec<Fault>) {
+/// Every fault and warning of objects of a cluster: of one, as admission sees it, or of all that a proxy would be sent.
+#[must_use]
+pub fn validate_in(sources: &[Source], cluster: &Cluster) -> Vec<Fault> {
+    run(sources, false, Some(cluster)).1
+}
+
+fn run(sources: &[Source], needs_proxy: bool, cluster: Option<&Cluster>) -> (Option<Model>, Vec<Fault>) {
     let loads = load(sources);
     let has_proxy = loads.documents.iter().any(|d| d.document.kind() == Kind::Proxy)
         || loads.broken.iter().any(|(kind, _)| *kind == Some(Kind::Proxy));
@@ -74,16 +99,20 @@ fn run(sources: &[Source], needs_proxy: bool) -> (Option<Model>, Vec<Fault>) {
         documents: &loads.documents,
         broken: &loads.broken,
         lost: loads.lost,
-        standalone: needs_proxy || has_proxy,
+        standalone: (needs_proxy || has_proxy) && cluster.is_none(),
+        cluster,
         faults: loads.faults,
         decisions: Vec::new(),
         upstreams: HashMap::new(),
         routes: HashMap::new(),
+        services: HashMap::new(),
+        ports: HashMap::new(),
+        owners: Vec::new(),
         misnamed: HashSet::new(),
         spent: Spent::default(),
     };
     if needs_proxy && !may_have_proxy {
-        let file: Arc<str> = sources.first().map_or_else(|| "config".into(), |s| s.name.clone());
+        let file: Arc<str> = sources.first().map_or_else(|| "config".into(), |s| Arc::clone(&s.name));
         let message = "there is no document of kind `Proxy`, which names the listeners".into();
         let origin = crate::Origin::new(file, 1, 1);
         context.faults.push(Fault { origin, severity: Severity::Error, message });
@@ -91,7 +120,7 @@ fn run(sources: &[Source], needs_proxy: bool) -> (Option<Model>, Vec<Fault>) {
     context.duplicates();
     let model = context.assemble();
     let mut faults = context.faults;
-    let place = |f: &Fault| sources.iter().position(|s| s.name == f.origin.file);
+    let place = |f: &Fault| sources.iter().position(|s| *s.name == f.origin.file);
     faults.sort_by_key(|f| (place(f), f.origin.line, f.origin.column));
     // A document that two references share is reported once.
     faults.dedup_by(|a, b| a.to_string() == b.to_string());
@@ -126,12 +155,20 @@ struct Context<'a> {
     lost: bool,
     /// There is a proxy to run, so that every reference must lead somewhere.
     standalone: bool,
+    /// The documents are objects of this cluster: what is not here is elsewhere.
+    cluster: Option<&'a Cluster>,
     faults: Vec<Fault>,
     decisions: Vec<Decision>,
-    /// Name to document and index among the `Upstream` documents.
-    upstreams: HashMap<&'a str, (u32, &'a Loaded)>,
-    /// Route documents by kind and name.
-    routes: HashMap<(Kind, &'a str), &'a Loaded>,
+    /// Namespace (in a cluster) and name to document and index among the `Upstream` documents.
+    upstreams: HashMap<(&'a str, &'a str), (u32, &'a Loaded)>,
+    /// Route documents by kind, namespace (in a cluster) and name.
+    routes: HashMap<(Kind, &'a str, &'a str), &'a Loaded>,
+    /// Services by namespace and name.
+    services: HashMap<(&'a str, &'a str), &'a Loaded>,
+    /// The upstream of each Service port.
+    ports: HashMap<(&'a str, &'a str, u16), UpstreamId>,
+    /// Whose each upstream is, by its index.
+    owners: Vec<Owner<'a>>,
     /// What documents without a good name may be meant to be called; empty: anything.
     misnamed: HashSet<(Kind, String)>,
     spent: Spent,

@@ -5,6 +5,8 @@
 //! authors of YAML. Absent is `None` or an empty list; a default stands where it is compiled, and in the description.
 
 mod access;
+mod cluster;
+mod discovery;
 mod filters;
 mod mesh;
 mod meta;
@@ -18,6 +20,8 @@ mod upstream;
 use serde::Serialize;
 
 pub use access::*;
+pub use cluster::*;
+pub use discovery::*;
 pub use filters::*;
 pub use mesh::*;
 pub use meta::*;
@@ -35,10 +39,14 @@ pub(crate) use spanned::SPANNED;
 pub const OUTRIGGER: &str = "outrigger.dev/v1alpha1";
 /// The API version of the Gateway API's kinds.
 pub const GATEWAY: &str = "gateway.networking.k8s.io/v1";
+/// The API version of Services.
+pub const CORE: &str = "v1";
+/// The API version of ReferenceGrants; `v1` says the same.
+pub const GRANT: &str = "gateway.networking.k8s.io/v1beta1";
 
-/// Declares [`Document`] and [`Kind`] over one list of kinds.
+/// Declares [`Document`] and [`Kind`] over one list of kinds: those that people write for us, and those that a cluster keeps.
 macro_rules! kinds {
-    ($($kind:ident: $spec:ty, $version:ident;)*) => {
+    ($($kind:ident: $spec:ty, $version:ident, $place:ident;)*) => {
         /// A document of any kind.
         #[derive(Debug, Clone, PartialEq, Serialize)]
         #[serde(untagged)]
@@ -54,8 +62,8 @@ macro_rules! kinds {
         }
 
         impl Kind {
-            /// All kinds.
-            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+            /// Each of them.
+            pub(crate) const EVERY: &[Self] = &[$(Self::$kind,)*];
 
             /// As documents write it.
             #[must_use]
@@ -67,6 +75,10 @@ macro_rules! kinds {
             #[must_use]
             pub fn api_version(self) -> &'static str {
                 match self { $(Self::$kind => $version,)* }
+            }
+
+            fn place(self) -> bool {
+                match self { $(Self::$kind => $place,)* }
             }
 
             pub(crate) fn decode(self, node: &crate::yaml::Node) -> Result<Document, serde::de::value::Error> {
@@ -94,21 +106,51 @@ macro_rules! kinds {
     };
 }
 
+/// People write it.
+const WRITTEN: bool = true;
+/// A cluster keeps it.
+const KEPT: bool = false;
+
 kinds! {
-    Proxy: ProxySpec, OUTRIGGER;
-    Upstream: UpstreamSpec, OUTRIGGER;
-    HTTPRoute: HttpRouteSpec, GATEWAY;
-    GRPCRoute: GrpcRouteSpec, GATEWAY;
-    TrafficPolicy: TrafficPolicySpec, OUTRIGGER;
-    AccessPolicy: AccessPolicySpec, OUTRIGGER;
-    MeshPolicy: MeshPolicySpec, OUTRIGGER;
+    Proxy: ProxySpec, OUTRIGGER, WRITTEN;
+    Upstream: UpstreamSpec, OUTRIGGER, WRITTEN;
+    HTTPRoute: HttpRouteSpec, GATEWAY, WRITTEN;
+    GRPCRoute: GrpcRouteSpec, GATEWAY, WRITTEN;
+    TrafficPolicy: TrafficPolicySpec, OUTRIGGER, WRITTEN;
+    AccessPolicy: AccessPolicySpec, OUTRIGGER, WRITTEN;
+    MeshPolicy: MeshPolicySpec, OUTRIGGER, WRITTEN;
+    Service: ServiceSpec, CORE, KEPT;
+    ReferenceGrant: ReferenceGrantSpec, GRANT, KEPT;
 }
 
 impl Kind {
-    /// The kind that documents call `name`.
+    /// All kinds that people write for us.
+    pub const ALL: &[Self] = &[
+        Self::Proxy,
+        Self::Upstream,
+        Self::HTTPRoute,
+        Self::GRPCRoute,
+        Self::TrafficPolicy,
+        Self::AccessPolicy,
+        Self::MeshPolicy,
+    ];
+
+    /// The kind that documents and objects call `name`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|k| k.as_str() == name)
+        Self::EVERY.iter().copied().find(|k| k.as_str() == name)
+    }
+
+    /// True if people write it for us, false if it only stands in a cluster.
+    #[must_use]
+    pub fn is_written(self) -> bool {
+        self.place()
+    }
+
+    /// True if it is one of ours.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        self.api_version() == OUTRIGGER
     }
 }
 

@@ -9,7 +9,7 @@
 
 use crate::{
     access::{Access, Caller, Cause, Verdict},
-    matching::{self, Decision, Destination, NotFound, RequestView},
+    matching::{self, Decision, Destination, NotFound, RequestView, normal::PathUse},
     model::{Direction, EndpointSource, Listener, Model, MtlsMode, Rule, TrafficPolicy, Upstream, UpstreamId},
 };
 
@@ -32,6 +32,8 @@ pub use request::ExplainRequest;
 pub mod answers {
     /// No upstream or no rule.
     pub const NOT_FOUND: (u16, &str) = (404, "destination_not_found");
+    /// A path that servers read in different ways, where an access rule decides on it.
+    pub const UNCLEAR: (u16, &str) = (400, "http_request_error");
     /// Refused by an access policy.
     pub const DENIED: (u16, &str) = (403, "access_denied");
     /// A rule without a backend.
@@ -112,10 +114,13 @@ pub fn explain(
     match matching::destination(model, listener, request) {
         Err(not_found) => explanation.not_found(&not_found),
         Ok(destination) => {
-            explanation.destination(&destination, request);
-            match destination.route(request) {
-                Err(not_found) => explanation.not_found(&not_found),
-                Ok(decision) => explanation.decision(model, &decision, live),
+            let used = PathUse::of(model, listener.direction, destination.id);
+            match request.normalised(used) {
+                Err(unclear) => {
+                    explanation.upstream(&destination, request);
+                    explanation.answer(answers::UNCLEAR, unclear.to_string());
+                }
+                Ok(normal) => explanation.judge(model, destination, request, &normal, live),
             }
             explanation.decisions = decisions(model, &explanation);
         }
@@ -130,6 +135,7 @@ impl Explanation {
                 method: request.method().to_string(),
                 authority: request.authority().to_owned(),
                 target: request.target().to_owned(),
+                normal: None,
                 grpc: request.is_grpc(),
                 from: request.from().map(str::to_owned),
             },
@@ -161,14 +167,60 @@ impl Explanation {
         self.answer(answers::NOT_FOUND, not_found.to_string());
     }
 
-    fn destination(&mut self, destination: &Destination<'_>, request: &ExplainRequest) {
+    fn upstream(&mut self, destination: &Destination<'_>, request: &ExplainRequest) {
         let Destination { listener, upstream, .. } = destination;
         self.upstream = Some(UpstreamPart {
             name: upstream.name.to_string(),
             why: words::why_upstream(listener, request),
             origin: upstream.origin.clone(),
         });
-        let caller = Caller { identity: request.from(), address: request.address() };
+    }
+
+    /// What follows once the path is known to have one meaning.
+    fn judge(
+        &mut self,
+        model: &Model,
+        destination: Destination<'_>,
+        request: &ExplainRequest,
+        normal: &ExplainRequest,
+        live: &dyn LiveState,
+    ) {
+        self.upstream(&destination, request);
+        let (authority, target) = (normal.authority(), normal.target());
+        if (authority, target) != (request.authority(), request.target()) {
+            self.request.normal = Some(format!("{authority}{target}"));
+        }
+        self.access(&destination, normal);
+        match destination.route(normal) {
+            Err(not_found) => self.not_found(&not_found),
+            Ok(decision) => {
+                self.backend_access(model, &decision, normal);
+                self.decision(model, &decision, live);
+            }
+        }
+    }
+
+    /// Backends have access policies of their own. With the first that refuses, none of the request's shares is sure.
+    fn backend_access(&mut self, model: &Model, decision: &Decision<'_>, request: &ExplainRequest) {
+        let Decision { listener, upstream, route: Some((_, rule)), .. } = *decision else { return };
+        let caller = Caller::new(request.from(), request.address(), listener.mtls);
+        let addressed = Destination { listener, id: decision.id, upstream, port: listener.address.port() };
+        let others = rule.backends.iter().filter(|b| b.weight > 0 && b.upstream != decision.id);
+        for backend in others {
+            let access = addressed.towards(model, backend.upstream).authorize(&caller, request);
+            if !access.passes() {
+                let part = access_part(listener, &access, request);
+                self.answer(
+                    answers::DENIED,
+                    format!("backend {}: {}", model.upstream(backend.upstream).name, part.why),
+                );
+            }
+        }
+    }
+
+    fn access(&mut self, destination: &Destination<'_>, request: &ExplainRequest) {
+        let listener = destination.listener;
+        let caller = Caller::new(request.from(), request.address(), listener.mtls);
         let access = destination.authorize(&caller, request);
         let part = access_part(listener, &access, request);
         if !access.passes() {
@@ -263,7 +315,7 @@ fn backend_part(
     let upstream = model.upstream(id);
     let written = || match &upstream.source {
         EndpointSource::Static(endpoints) => Some(endpoints.iter().map(EndpointPart::from).collect()),
-        EndpointSource::Dns { .. } | EndpointSource::Srv { .. } => None,
+        _ => None,
     };
     BackendPart {
         upstream: upstream.name.to_string(),
@@ -305,7 +357,7 @@ fn decisions(model: &Model, explanation: &Explanation) -> Vec<DecisionPart> {
             .and_then(|rest| rest.strip_prefix(" of "))
             .and_then(|rest| rest.strip_prefix(route.kind)?.strip_prefix(' '))
             .and_then(|rest| rest.strip_suffix(upstream)?.strip_suffix(" at Upstream "))
-            .is_some_and(|name| name.rsplit('/').next() == Some(&*route.name))
+            .is_some_and(|name| name == route.name || name.rsplit('/').next() == Some(&*route.name))
     };
     let concerns = |subject: &str| match (subject.strip_prefix("Upstream "), subject.strip_prefix("rule ")) {
         (Some(name), _) => name == upstream || explanation.backends.iter().any(|b| b.upstream == name),

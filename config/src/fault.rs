@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-/// The place of a node in a source: `FILE:LINE:COL`, both counted from 1.
+/// The place of a node in a source: `FILE:LINE:COL`, both counted from 1, or `OBJECT: PATH` in a cluster, where lines mean nothing.
 ///
 /// Two origins compare equal whatever they say: moving a document to another line changes no behaviour,
 /// so it must not look like a change of the model.
@@ -14,13 +14,21 @@ pub struct Origin {
     pub line: u32,
     /// From 1, in characters.
     pub column: u32,
+    /// In an object of a cluster, the field: `spec.rules[0].name`; empty for the object itself. `None` in a file.
+    pub path: Option<Arc<str>>,
 }
 
 impl Origin {
     /// A place in `file`.
     #[must_use]
     pub fn new(file: impl Into<Arc<str>>, line: u32, column: u32) -> Self {
-        Self { file: file.into(), line, column }
+        Self { file: file.into(), line, column, path: None }
+    }
+
+    /// A field of an object of a cluster.
+    #[must_use]
+    pub fn field(object: impl Into<Arc<str>>, path: impl Into<Arc<str>>) -> Self {
+        Self { file: object.into(), line: 1, column: 1, path: Some(path.into()) }
     }
 }
 
@@ -34,7 +42,11 @@ impl Eq for Origin {}
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+        match &self.path {
+            None => write!(f, "{}:{}:{}", self.file, self.line, self.column),
+            Some(path) if path.is_empty() => f.write_str(&self.file),
+            Some(path) => write!(f, "{}: {path}", self.file),
+        }
     }
 }
 

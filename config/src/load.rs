@@ -1,12 +1,15 @@
 //! Sources to documents: each well-formed one, and the faults of all of them.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use serde_json::json;
 
 use crate::{
     Fault, Origin, Severity,
-    check::{Cuts, Findings, check},
+    check::{Cuts, Findings, Unknown, check},
     documents::{Document, Kind, Spanned},
     fault::MAX_FAULTS,
     schema,
@@ -20,13 +23,91 @@ mod tests;
 /// Documents of one run, so that what compares each with each stays quick. One proxy uses tens.
 const MAX_DOCUMENTS: usize = 10_000;
 
-/// A file, or what stands for one.
+/// A file, an object of a cluster, or what stands for one.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// As faults and origins name it.
-    pub name: Arc<str>,
-    /// YAML, any number of documents.
+    /// As faults and origins name it; it says also how strictly the text is read.
+    pub name: SourceName,
+    /// YAML (of which JSON is a part), any number of documents.
     pub text: String,
+}
+
+/// What a source is called, and whether people wrote it for this version or a cluster keeps it.
+///
+/// An object of a cluster may be newer than the program that reads it, and has fields of which Kubernetes alone knows. So in
+/// one, unknown fields of our kinds are left out with a warning (in an AccessPolicy they are a fault: without one, a rule may let
+/// in more than it says), those of other kinds without a word.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SourceName {
+    text: Arc<str>,
+    reading: Reading,
+}
+
+/// How a source is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Reading {
+    /// Every unknown field is a fault; places are lines.
+    File,
+    /// A cluster keeps it.
+    Object,
+    /// Someone wants a cluster to keep it: unknown fields of our kinds are faults.
+    Admission,
+}
+
+impl SourceName {
+    /// Of an object of a cluster: `HTTPRoute shop/payments`.
+    #[must_use]
+    pub fn object(kind: &str, namespace: &str, name: &str) -> Self {
+        let text = if namespace.is_empty() { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") };
+        Self { text: text.into(), reading: Reading::Object }
+    }
+
+    /// True for an object of a cluster, kept or about to be.
+    #[must_use]
+    pub fn is_object(&self) -> bool {
+        self.reading != Reading::File
+    }
+}
+
+macro_rules! file_names {
+    ($($type:ty),*) => {
+        $(impl From<$type> for SourceName {
+            /// Of a file.
+            fn from(name: $type) -> Self {
+                Self { text: name.into(), reading: Reading::File }
+            }
+        })*
+    };
+}
+
+file_names!(&str, String, Arc<str>);
+
+impl std::fmt::Display for SourceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::ops::Deref for SourceName {
+    type Target = Arc<str>;
+
+    fn deref(&self) -> &Arc<str> {
+        &self.text
+    }
+}
+
+impl Source {
+    /// An object of a cluster, as JSON or YAML; `origin` is what [`SourceName::object`] writes.
+    #[must_use]
+    pub fn object(origin: impl Into<Arc<str>>, text: impl Into<String>) -> Self {
+        Self { name: SourceName { text: origin.into(), reading: Reading::Object }, text: text.into() }
+    }
+
+    /// An object that someone wants a cluster to keep: as [`Source::object`], and unknown fields of our kinds are faults.
+    #[must_use]
+    pub fn admission(origin: impl Into<Arc<str>>, text: impl Into<String>) -> Self {
+        Self { name: SourceName { text: origin.into(), reading: Reading::Admission }, text: text.into() }
+    }
 }
 
 /// A document and where it stands.
@@ -35,11 +116,13 @@ pub(crate) struct Loaded {
     pub(crate) file: Arc<str>,
     pub(crate) mark: Mark,
     cuts: Cuts,
+    /// Of an object of a cluster: as it was written, for the paths of its fields.
+    tree: Option<Arc<Node>>,
 }
 
 impl Loaded {
     pub(crate) fn origin(&self, mark: Mark) -> Origin {
-        Origin::new(self.file.clone(), mark.line, mark.column)
+        place(&self.file, self.tree.as_deref(), mark)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -109,7 +192,13 @@ pub fn parse(source: &Source) -> Result<Vec<Document>, Vec<Fault>> {
 
 pub(crate) fn load(sources: &[Source]) -> Loads {
     let mut loads = Loads::default();
-    for source in sources {
+    // An object that came to a proxy with several resources is one object: the last that came counts.
+    let last: HashMap<&str, usize> =
+        sources.iter().enumerate().filter(|(_, s)| s.name.is_object()).map(|(i, s)| (s.name.as_ref(), i)).collect();
+    for (index, source) in sources.iter().enumerate() {
+        if source.name.is_object() && last.get(source.name.as_ref()) != Some(&index) {
+            continue;
+        }
         let parsed = yaml::parse(&source.text);
         loads.lost |= parsed.ended_early;
         for fault in parsed.faults {
@@ -126,11 +215,16 @@ pub(crate) fn load(sources: &[Source]) -> Loads {
 
 impl Loads {
     fn fault(&mut self, source: &Source, mark: Mark, message: String) {
+        let tree = None;
+        self.report(source, tree, Severity::Error, mark, message);
+    }
+
+    fn report(&mut self, source: &Source, tree: Option<&Node>, severity: Severity, mark: Mark, message: String) {
         if self.faults.len() >= MAX_FAULTS {
             return;
         }
-        let origin = Origin::new(source.name.clone(), mark.line, mark.column);
-        self.faults.push(Fault { origin, severity: Severity::Error, message });
+        let object = tree.or(source.name.is_object().then_some(&NOTHING));
+        self.faults.push(Fault { origin: place(&source.name, object, mark), severity, message });
     }
 
     /// False: there are too many.
@@ -146,7 +240,7 @@ impl Loads {
         if node.get("kind").and_then(Node::as_str) == Some(LIST) {
             return self.list(source, node);
         }
-        let kind = match kind_of(&node) {
+        let kind = match kind_of(&node, source.name.is_object()) {
             Ok(kind) => kind,
             Err((mark, message, near)) => {
                 let name = node.get("metadata").and_then(|m| m.get("name")).and_then(Node::as_str);
@@ -155,16 +249,24 @@ impl Loads {
                 return true;
             }
         };
+        // Before anything is cut from it.
+        let tree = source.name.is_object().then(|| Arc::new(node.clone()));
         let mut found = Findings::new(MAX_FAULTS.saturating_sub(self.faults.len()));
+        if tree.is_some() {
+            found.unknown = unknown(kind, source.name.reading);
+        }
         mend_version(kind, &mut node, &mut found);
         check(schema::internal(kind), &mut node, &mut found);
         for (mark, message) in found.faults {
-            self.fault(source, mark, message);
+            self.report(source, tree.as_deref(), Severity::Error, mark, message);
+        }
+        for (mark, message) in found.warnings {
+            self.report(source, tree.as_deref(), Severity::Warning, mark, message);
         }
         match kind.decode(&node) {
             Ok(document) => {
-                let file = source.name.clone();
-                self.documents.push(Loaded { document, file, mark: node.mark, cuts: found.cuts });
+                let file = Arc::clone(&source.name);
+                self.documents.push(Loaded { document, file, mark: node.mark, cuts: found.cuts, tree });
             }
             Err(e) => {
                 self.lost = true;
@@ -214,9 +316,28 @@ static LIST_SCHEMA: LazyLock<serde_json::Value> = LazyLock::new(|| {
     })
 });
 
+/// What an unknown field of an object is. One that an AccessPolicy would lose could narrow whom it lets in.
+fn unknown(kind: Kind, reading: Reading) -> Unknown {
+    match kind {
+        Kind::AccessPolicy => Unknown::Fault,
+        _ if kind.is_ours() && reading == Reading::Admission => Unknown::Fault,
+        Kind::Service | Kind::ReferenceGrant => Unknown::Ignore,
+        _ => Unknown::Warn,
+    }
+}
+
+/// For a fault of an object that could not be read.
+const NOTHING: Node = Node { mark: Mark::START, value: Value::Null };
+
+/// Line and column in a file; the path of the field in an object of a cluster.
+fn place(name: &Arc<str>, object: Option<&Node>, mark: Mark) -> Origin {
+    let origin = Origin::new(Arc::clone(name), mark.line, mark.column);
+    Origin { path: object.map(|tree| tree.path_to(mark).into()), ..origin }
+}
+
 type NoKind = (Mark, String, Option<Kind>);
 
-fn kind_of(node: &Node) -> Result<Kind, NoKind> {
+fn kind_of(node: &Node, object: bool) -> Result<Kind, NoKind> {
     if !matches!(node.value, Value::Map(_)) {
         return Err((
             node.mark,
@@ -230,7 +351,17 @@ fn kind_of(node: &Node) -> Result<Kind, NoKind> {
     let Some(name) = kind.as_str() else {
         return Err((kind.mark, format!("expected a string, found {}", kind.describe()), None));
     };
-    Kind::from_name(name).ok_or_else(|| {
+    let known = Kind::from_name(name);
+    if let Some(kind) = known.filter(|k| !k.is_written() && !object) {
+        let instead = match kind {
+            Kind::Service => {
+                "a Service is an object of a cluster; in a file write an `Upstream` with `endpoints` or `dns`"
+            }
+            _ => "a ReferenceGrant is an object of a cluster; in a file every reference is allowed",
+        };
+        return Err((node.get("kind").map_or(node.mark, |k| k.mark), instead.into(), Some(kind)));
+    }
+    known.ok_or_else(|| {
         let names = || Kind::ALL.iter().map(|k| k.as_str());
         let near = suggest(name, names());
         let hint = match near {
@@ -249,6 +380,11 @@ fn mend_version(kind: Kind, node: &mut Node, found: &mut Findings) {
     if let Value::String(version) = &mut entry.value.value
         && version != expected
     {
+        // Other versions of these say the same, in what is read of them.
+        if !kind.is_written() {
+            *version = expected.to_owned();
+            return;
+        }
         let message = format!("unknown apiVersion `{}` of {}: it is `{expected}`", excerpt(version), kind.as_str());
         found.faults.push((entry.value.mark, message));
         *version = expected.to_owned();

@@ -10,7 +10,8 @@
 //! that holds wins; an index would have to keep that order for paths, headers and queries at once.
 //!
 //! Paths are compared as they are forwarded, without decoding: a route that matched one spelling and
-//! forwarded another would send requests where no rule says. (Access is stricter, see [`crate::access`].)
+//! forwarded another would send requests where no rule says. So whoever forwards brings a path into its normal form
+//! first ([`normal`]), between [`destination`] and the steps behind it.
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::{
 };
 
 mod host;
+pub mod normal;
 mod path;
 mod value;
 
@@ -48,6 +50,9 @@ pub trait RequestView {
     fn query(&self) -> Option<&str>;
     /// The value of the field `name` (lower case); several fields come joined by `, `.
     fn header(&self, name: &str) -> Option<std::borrow::Cow<'_, [u8]>>;
+    /// True if `holds` for the value of any field that an app may take for `name` (lower case): one by one, and those
+    /// too whose names have `_` or another mark for `-`, which CGI and its descendants do not tell apart.
+    fn any_value(&self, name: &str, holds: &mut dyn FnMut(&[u8]) -> bool) -> bool;
     /// True if the content type is `application/grpc` or a subtype of it.
     fn is_grpc(&self) -> bool;
 }
@@ -78,7 +83,7 @@ pub fn destination<'m>(
         ListenerTarget::ByHost(_) if request.authority().is_empty() => return Err(NotFound::NoHost),
         ListenerTarget::ByHost(table) => table.find(request.authority()).ok_or(NotFound::UnknownHost)?,
     };
-    Ok(Destination { listener, id, upstream: model.upstream(id) })
+    Ok(Destination { listener, id, upstream: model.upstream(id), port: listener.address.port() })
 }
 
 /// A request's upstream, before its access and its rule are known.
@@ -90,17 +95,23 @@ pub struct Destination<'m> {
     pub id: UpstreamId,
     /// The upstream.
     pub upstream: &'m Arc<Upstream>,
+    /// The port that the client connected to: that of the listener, unless the connection was redirected to it.
+    pub port: u16,
 }
 
 impl<'m> Destination<'m> {
+    /// The same with the upstream that a rule leads to: its own access policies hold, too.
+    #[must_use]
+    pub fn towards(&self, model: &'m Model, id: UpstreamId) -> Self {
+        Self { upstream: model.upstream(id), id, ..*self }
+    }
+
     /// May `caller` do this? Judged in front of the service, so on inbound listeners only: the proxy of
     /// the caller cannot be trusted to judge its own service.
     #[must_use]
     pub fn authorize(&self, caller: &Caller<'_>, request: &impl RequestView) -> Access<'m> {
         match self.listener.direction {
-            Direction::Inbound => {
-                access::evaluate(&self.upstream.access, caller, self.listener.address.port(), request)
-            }
+            Direction::Inbound => access::evaluate(&self.upstream.access, caller, self.port, request),
             Direction::Outbound => Access::OPEN,
         }
     }
@@ -110,7 +121,7 @@ impl<'m> Destination<'m> {
     /// # Errors
     /// [`NotFound::NoRoute`] if there are routes and none of them matches.
     pub fn route(self, request: &impl RequestView) -> Result<Decision<'m>, NotFound<'m>> {
-        let Self { id, upstream, listener } = self;
+        let Self { id, upstream, listener, .. } = self;
         let table = &upstream.routes;
         if table.matches.is_empty() && table.rules.is_empty() {
             return Ok(Decision { listener, id, upstream, route: None });
@@ -163,6 +174,14 @@ pub enum NotFound<'m> {
         /// The upstream.
         upstream: &'m Arc<Upstream>,
     },
+}
+
+/// True if `field`, the name of a field in any case, may be taken for `name` (lower case): all that is neither a letter
+/// nor a digit counts as the same.
+#[must_use]
+pub fn names_alike(field: &[u8], name: &[u8]) -> bool {
+    let fold = |b: &u8| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' };
+    field.len() == name.len() && field.iter().zip(name).all(|(a, b)| fold(a) == fold(b))
 }
 
 /// True if `value` is a gRPC content type: `application/grpc`, `application/grpc+proto`, ..., not `-web`.

@@ -13,6 +13,7 @@ mod access;
 mod listener;
 mod policy;
 mod proxy;
+mod registry;
 mod route;
 mod upstream;
 
@@ -20,6 +21,7 @@ pub use access::*;
 pub use listener::*;
 pub use policy::*;
 pub use proxy::*;
+pub use registry::*;
 pub use route::*;
 pub use upstream::*;
 

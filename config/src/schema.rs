@@ -81,8 +81,7 @@ fn crd(kind: Kind, plural: &str, policy: Option<&str>) -> Value {
             properties.insert("apiVersion".into(), json!({ "type": "string" }));
             properties.insert("kind".into(), json!({ "type": "string" }));
             properties.insert("metadata".into(), json!({ "type": "object" }));
-            properties
-                .insert("status".into(), json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true }));
+            properties.insert("status".into(), if policy.is_some() { policy_status() } else { conditions_status() });
         }
     }
     structural(&mut schema);
@@ -110,11 +109,84 @@ fn crd(kind: Kind, plural: &str, policy: Option<&str>) -> Value {
                 "served": true,
                 "storage": true,
                 "subresources": { "status": {} },
-                "additionalPrinterColumns": [
-                    { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
-                ],
+                "additionalPrinterColumns": columns(policy.is_some()),
                 "schema": { "openAPIV3Schema": schema },
             }],
+        },
+    })
+}
+
+/// What `kubectl get` shows.
+fn columns(policy: bool) -> Value {
+    let accepted = r#"conditions[?(@.type=="Accepted")].status"#;
+    let age = json!({ "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" });
+    if policy {
+        json!([
+            { "name": "Target", "type": "string", "jsonPath": ".spec.targetRefs[*].name" },
+            { "name": "Accepted", "type": "string", "jsonPath": format!(".status.ancestors[*].{accepted}") },
+            age,
+        ])
+    } else {
+        json!([{ "name": "Accepted", "type": "string", "jsonPath": format!(".status.{accepted}") }, age])
+    }
+}
+
+/// `PolicyStatus` of GEP-713, with the bounds of the Gateway API.
+fn policy_status() -> Value {
+    let name = |max| json!({ "type": "string", "minLength": 1, "maxLength": max });
+    json!({
+        "type": "object",
+        "description": "What became of the policy at each of its targets.",
+        "properties": { "ancestors": {
+            "type": "array",
+            "maxItems": 16,
+            "items": {
+                "type": "object",
+                "required": ["ancestorRef", "controllerName"],
+                "properties": {
+                    "ancestorRef": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {
+                            "group": { "type": "string", "maxLength": 253 },
+                            "kind": name(63),
+                            "namespace": name(63),
+                            "name": name(253),
+                            "sectionName": name(253),
+                            "port": { "type": "integer", "minimum": 1, "maximum": 65535 },
+                        },
+                    },
+                    "controllerName": name(253),
+                    "conditions": conditions(),
+                },
+            },
+        } },
+    })
+}
+
+/// Of what is no policy and has no parents.
+fn conditions_status() -> Value {
+    json!({ "type": "object", "properties": { "conditions": conditions() } })
+}
+
+/// `metav1.Condition`s; whoever applies one owns it alone.
+fn conditions() -> Value {
+    json!({
+        "type": "array",
+        "maxItems": 8,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": { "type": "string", "maxLength": 316 },
+                "status": { "type": "string", "enum": ["True", "False", "Unknown"] },
+                "observedGeneration": { "type": "integer", "minimum": 0 },
+                "lastTransitionTime": { "type": "string" },
+                "reason": { "type": "string", "minLength": 1, "maxLength": 1024 },
+                "message": { "type": "string", "maxLength": 32768 },
+            },
         },
     })
 }
@@ -140,7 +212,7 @@ fn structural(schema: &mut Value) {
 /// The normal form of the schema of `kind`, made once.
 pub(crate) fn internal(kind: Kind) -> &'static Value {
     static SCHEMAS: OnceLock<Vec<Value>> = OnceLock::new();
-    let all = SCHEMAS.get_or_init(|| Kind::ALL.iter().map(|k| generate(*k)).collect());
+    let all = SCHEMAS.get_or_init(|| Kind::EVERY.iter().map(|k| generate(*k)).collect());
     &all[kind as usize]
 }
 

@@ -87,6 +87,48 @@ impl Node {
         }
     }
 
+    /// The path of what stands at `mark`, `spec.rules[0].name`; empty if it is this or nothing in it.
+    pub(crate) fn path_to(&self, mark: Mark) -> String {
+        let mut path = String::new();
+        if !self.find(mark, &mut path) {
+            path.clear();
+        }
+        path
+    }
+
+    /// Depth first, the outer of two that start together; the depth of the tree is bounded.
+    fn find(&self, mark: Mark, path: &mut String) -> bool {
+        if self.mark == mark {
+            return true;
+        }
+        let length = path.len();
+        match &self.value {
+            Value::Seq(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    path.push_str(&format!("[{index}]"));
+                    if item.find(mark, path) {
+                        return true;
+                    }
+                    path.truncate(length);
+                }
+            }
+            Value::Map(entries) => {
+                for entry in entries {
+                    if length > 0 {
+                        path.push('.');
+                    }
+                    path.push_str(&entry.key);
+                    if entry.mark == mark || entry.value.find(mark, path) {
+                        return true;
+                    }
+                    path.truncate(length);
+                }
+            }
+            _ => {}
+        }
+        false
+    }
+
     /// What it is, for people: `the number 1`, `a list`.
     pub(crate) fn describe(&self) -> String {
         match &self.value {

@@ -43,6 +43,11 @@ fn proxies_and_upstreams() {
 }
 
 #[test]
+fn registries() {
+    table("discovery.txt");
+}
+
+#[test]
 fn routes() {
     table("routes.txt");
 }

@@ -39,7 +39,10 @@ fn crds_are_structural() {
         structural(schema, &crd["metadata"]["name"].to_string());
         let kind = &crd["spec"]["names"]["kind"];
         let label = crd["metadata"]["labels"].get("gateway.networking.k8s.io/policy");
-        assert_eq!(label.is_some(), kind.as_str().is_some_and(|k| k.ends_with("Policy")), "{kind}");
+        let policy = kind.as_str().is_some_and(|k| k.ends_with("Policy"));
+        assert_eq!(label.is_some(), policy, "{kind}");
+        let status = if policy { "ancestors" } else { "conditions" };
+        assert!(schema.pointer(&format!("/properties/status/properties/{status}/items")).is_some(), "{kind}");
     }
 }
 
@@ -60,6 +63,8 @@ fn structural(schema: &Value, place: &str) {
         "maxItems",
         "additionalProperties",
         "x-kubernetes-preserve-unknown-fields",
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
     ];
     let map = schema.as_object().unwrap_or_else(|| panic!("{place} is no object"));
     for key in map.keys() {

@@ -31,7 +31,7 @@ fn path(path: &str) -> Operation {
 }
 
 fn ask<'m>(policies: &'m [Arc<AccessPolicy>], identity: Option<&str>, url: &str) -> Access<'m> {
-    let caller = Caller { identity, address: Ipv4Addr::new(10, 0, 0, 1).into() };
+    let caller = Caller { identity, address: Ipv4Addr::new(10, 0, 0, 1).into(), may_hide: false };
     evaluate(policies, &caller, 8080, &get(url))
 }
 
@@ -99,13 +99,14 @@ fn an_observing_policy_lets_pass_and_tells() {
 #[test]
 fn sources_hold_by_identity_namespace_and_address() {
     let address = Ipv4Addr::new(10, 1, 2, 3);
-    let holds = |source: &Source, identity| source.holds(&Caller { identity, address: address.into() });
+    let from = |identity, address| Caller { identity, address, may_hide: false };
+    let holds = |source: &Source, identity| source.holds(AccessAction::Allow, &from(identity, address.into()));
     let namespaces = Source { namespaces: vec!["ops".into()], ..Source::default() };
     assert!(holds(&namespaces, Some(OPS)) && !holds(&namespaces, Some(WEB)) && !holds(&namespaces, None));
     let cidrs = Source { cidrs: vec!["10.1.0.0/16".parse().unwrap()], ..Source::default() };
     assert!(holds(&cidrs, None));
-    assert!(cidrs.holds(&Caller { identity: None, address: address.to_ipv6_mapped().into() }));
-    assert!(!cidrs.holds(&Caller { identity: None, address: Ipv4Addr::new(10, 2, 0, 0).into() }));
+    assert!(cidrs.holds(AccessAction::Allow, &from(None, address.to_ipv6_mapped().into())));
+    assert!(!cidrs.holds(AccessAction::Allow, &from(None, Ipv4Addr::new(10, 2, 0, 0).into())));
     let both =
         Source { namespaces: vec!["ops".into()], cidrs: vec!["192.168.0.0/16".parse().unwrap()], ..Source::default() };
     assert!(!holds(&both, Some(OPS)));
@@ -159,7 +160,7 @@ fn unread() -> Vec<Operation> {
 }
 
 fn connect<'m>(policies: &'m [Arc<AccessPolicy>], identity: Option<&str>, port: u16) -> Access<'m> {
-    let caller = Caller { identity, address: Ipv4Addr::new(10, 0, 0, 1).into() };
+    let caller = Caller { identity, address: Ipv4Addr::new(10, 0, 0, 1).into(), may_hide: false };
     evaluate_connection(policies, &caller, port)
 }
 
@@ -242,7 +243,9 @@ fn no_spelling_of_a_path_opens_a_door() {
         ("//admin", false, true),
         ("/%61dmin", false, true),
         ("/admin%2fx", false, true),
-        ("/Admin", false, false),
+        ("/Admin", false, true),
+        ("/admin/", false, true),
+        ("/orders/", true, false),
         ("/orders/../admin", false, true),
         ("/orders/..", false, true),
         ("/orders/.", false, true),
@@ -261,8 +264,12 @@ fn no_spelling_of_a_path_opens_a_door() {
 
 #[test]
 fn a_final_star_alone_is_every_path() {
-    assert!(path_holds("*", "/x") && path_holds("/*", "/") && !path_holds("/a/*", "/a"));
-    assert!(path_holds("/a*", "/ab") && !path_holds("/a", "/a/"));
+    for wide in [false, true] {
+        let path_holds = |pattern, path| path_holds(pattern, path, wide);
+        assert!(path_holds("*", "/x") && path_holds("/*", "/") && !path_holds("/a/*", "/a"));
+        assert!(path_holds("/a*", "/ab") && !path_holds("/a", "/a//b") && !path_holds("/a", "/ab"));
+        assert_eq!((path_holds("/a", "/a/"), path_holds("/a", "/A"), path_holds("/b/*", "/B/c")), (wide, wide, wide));
+    }
 }
 
 proptest! {
@@ -273,6 +280,68 @@ proptest! {
         // The part in front of the first slash is no segment.
         let dots = segments.skip(1).any(|s| s == b"." || s == b"..");
         prop_assert_eq!(is_ambiguous(&path), dots || plain.contains(&b'\\'));
-        path_holds(&path, &path);
+        path_holds(&path, &path, true);
+    }
+}
+
+#[test]
+fn who_could_have_proven_an_identity_and_has_not_may_be_the_denied_one() {
+    let namespaces = Source { namespaces: vec!["shop".into()], ..Source::default() };
+    for source in [identity(WEB), namespaces] {
+        let deny = [policy(Mode::Enforce, vec![rule(AccessAction::Deny, vec![source.clone()], vec![])])];
+        let allow = [policy(Mode::Enforce, vec![rule(AccessAction::Allow, vec![source], vec![])])];
+        for (mtls, denied) in [(MtlsMode::Permissive, true), (MtlsMode::Strict, true), (MtlsMode::Disabled, false)] {
+            let caller = Caller::new(None, Ipv4Addr::LOCALHOST.into(), mtls);
+            assert_eq!(!evaluate(&deny, &caller, 1, &get("/")).passes(), denied, "{mtls:?}");
+            assert_eq!(!evaluate_connection(&deny, &caller, 1).passes(), denied, "{mtls:?}");
+            assert!(!evaluate(&allow, &caller, 1, &get("/")).passes());
+            let known = Caller::new(Some(OPS), Ipv4Addr::LOCALHOST.into(), mtls);
+            assert!(evaluate(&deny, &known, 1, &get("/")).passes());
+        }
+    }
+}
+
+#[test]
+fn methods_in_another_case_are_denied_and_not_allowed() {
+    let to = Operation { methods: vec![http::Method::DELETE], ..Operation::default() };
+    let ask = |action, method: &str| {
+        let policies = [policy(Mode::Enforce, vec![rule(action, vec![], vec![to.clone()])])];
+        let request = ExplainRequest::new(method, "/", &[], None).unwrap();
+        evaluate(&policies, &Caller::new(None, Ipv4Addr::LOCALHOST.into(), MtlsMode::Disabled), 1, &request).passes()
+    };
+    assert!(!ask(AccessAction::Deny, "DELETE") && !ask(AccessAction::Deny, "delete") && ask(AccessAction::Deny, "GET"));
+    assert!(ask(AccessAction::Allow, "DELETE") && !ask(AccessAction::Allow, "delete"));
+}
+
+#[test]
+fn one_of_several_fields_denies_and_all_of_them_allow() {
+    let header = |name: &str, value: &str| Operation {
+        headers: vec![ValueMatch { name: name.into(), value: crate::model::StringMatch::Exact(value.into()) }],
+        ..Operation::default()
+    };
+    let role = header("x-role", "admin");
+    for (fields, allowed, denied) in [
+        (&["x-role: admin"][..], true, true),
+        (&["x-role: user"], false, false),
+        (&[], false, false),
+        (&["x-role: admin", "x-role: user"], false, true),
+        (&["x-role: user", "x-role: admin"], false, true),
+        (&["x_role: admin"], false, true),
+        (&["x.role: admin"], false, true),
+        (&["x-role: admin", "X_Role: user"], false, true),
+        (&["x-roles: admin"], false, false),
+    ] {
+        let fields: Vec<_> = fields.iter().map(|f| (*f).to_owned()).collect();
+        let request = ExplainRequest::new("GET", "/", &fields, None).unwrap();
+        assert_eq!(role.holds(AccessAction::Allow, 1, &request), allowed, "{fields:?}");
+        assert_eq!(role.holds(AccessAction::Deny, 1, &request), denied, "{fields:?}");
+    }
+    let host = header("host", "internal");
+    for (authority, allowed, denied) in
+        [("internal", true, true), ("Internal.", true, true), ("INTERNAL:80", false, true), ("other", false, false)]
+    {
+        let request = ExplainRequest::new("GET", &format!("http://{authority}/"), &[], None).unwrap();
+        assert_eq!(host.holds(AccessAction::Allow, 1, &request), allowed, "{authority}");
+        assert_eq!(host.holds(AccessAction::Deny, 1, &request), denied, "{authority}");
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    access,
     compile::{
         Context,
         names::{Found, RefKind, Reference},
@@ -12,6 +13,7 @@ use crate::{
         AccessPolicySpec, AccessRuleSpec, ActionWord, Document, Kind, OperationSpec, SourceSpec, Spanned, TargetRef,
     },
     load::Loaded,
+    matching::normal::{self, PathUse},
     model::{AccessAction, AccessPolicy, AccessRule, Operation, Source, Upstream},
     yaml::excerpt,
 };
@@ -51,6 +53,9 @@ impl Context<'_> {
             }
             Some(RefKind::Namespace) => {
                 self.no_section(at, target.section_name.as_ref(), "a Namespace");
+                if self.cluster.is_some() {
+                    return self.guarded_namespace(at, &target.name).into_iter().for_each(add);
+                }
                 let inside = |d: &Loaded| d.document.metadata().namespace() == target.name.as_str();
                 let known = hosts.iter().all(|d| d.is_whole());
                 if self.standalone && !self.lost && known && !hosts.iter().any(|d| inside(d)) {
@@ -58,6 +63,10 @@ impl Context<'_> {
                     self.warn(at, target.name.mark, message);
                 }
                 hosts.iter().enumerate().filter(|(_, d)| inside(d)).for_each(|(index, _)| add(index));
+            }
+            Some(_) if self.cluster.is_some() => {
+                let section = target.section_name.as_ref().map(|s| s.as_str());
+                self.guarded_service(at, target, section).into_iter().for_each(add);
             }
             Some(_) => self.service(at, &reference),
             None => {}
@@ -117,11 +126,8 @@ impl Context<'_> {
             );
         }
         for path in &spec.paths {
-            let stem = path.strip_suffix('*').unwrap_or(path);
-            if !(path.starts_with('/') || path.as_str() == "*") || stem.contains('*') {
-                let message =
-                    format!("`{}` is not a path: it starts with `/`, and has a `*` at its end or none", excerpt(path));
-                self.fault(at, path.mark, message);
+            if let Some(why) = bad_path(path) {
+                self.fault(at, path.mark, format!("`{}` is not a path: {why}", excerpt(path)));
             }
         }
         Operation {
@@ -130,5 +136,31 @@ impl Context<'_> {
             headers: self.value_matches(at, &spec.headers, true),
             ports: spec.ports.iter().map(|p| p.inner).collect(),
         }
+    }
+}
+
+/// Why no path, in the normal form in which paths are judged, can be `path` or begin with it: a deny rule that never holds
+/// is an open door.
+fn bad_path(path: &str) -> Option<String> {
+    let stem = path.strip_suffix('*').unwrap_or(path);
+    if !(path.starts_with('/') || path == "*") || stem.contains('*') {
+        return Some("it starts with `/`, and has a `*` at its end or none".to_owned());
+    }
+    if stem.contains(['?', '#']) {
+        return Some("it has a query or fragment, which are no part of a path".to_owned());
+    }
+    if stem.bytes().any(|b| !b.is_ascii_graphic()) {
+        return Some("blanks, control and non-ASCII characters are written percent-encoded".to_owned());
+    }
+    // What follows a prefix may make a segment of its last characters that they are not by themselves.
+    let prefix = stem.len() < path.len();
+    let example = if prefix { format!("{stem}x") } else { stem.to_owned() };
+    match normal::path(&example, PathUse::Access) {
+        Err(unclear) => Some(format!("no request with such a path is let through: {unclear}")),
+        Ok(Some(normal)) if !access::same_path(&normal, &example) => {
+            let written = if prefix { format!("{}*", normal.trim_end_matches('x')) } else { normal };
+            Some(format!("paths are judged in normal form, `{written}`"))
+        }
+        Ok(_) => None,
     }
 }

@@ -53,12 +53,12 @@ impl<'a> Context<'a> {
             let spec = &resource.spec;
             let mesh = !spec.is_stand_in() && !at.may_have(spec.mark, &["targetRefs"]);
             if spec.target_refs.is_empty() && mesh {
-                claims.entry("").or_default().push((at, resource.metadata.name.mark));
+                claims.entry(self.whole(at)).or_default().push((at, resource.metadata.name.mark));
             }
             for target in &spec.target_refs {
                 self.no_section(at, target.section_name.as_ref(), "a Namespace");
                 let kind = self.ref_kind(at, &Reference::from(target), &[RefKind::Namespace]);
-                if kind.is_some() && !target.name.is_stand_in() {
+                if kind.is_some() && !target.name.is_stand_in() && self.speaks_for(at, &target.name) {
                     claims.entry(target.name.as_str()).or_default().push((at, target.mark));
                 }
             }
@@ -96,6 +96,13 @@ impl<'a> Context<'a> {
             }
         }
         mesh
+    }
+
+    /// What a policy without targets is for: the mesh, if it is a file's or its author may speak for everyone; otherwise the
+    /// namespace that it stands in.
+    fn whole(&self, at: &'a Loaded) -> &'a str {
+        let own = self.namespace(at, None);
+        if self.cluster.is_none_or(|c| *c.mesh_namespace == *own) { "" } else { own }
     }
 
     fn correlation_headers(&mut self, at: &Loaded, spec: &MeshPolicySpec) {

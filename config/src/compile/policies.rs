@@ -10,6 +10,7 @@ use crate::{
         Context, MAX_LOSERS,
         mesh::Mesh,
         names::{Found, RefKind, Reference},
+        services::{Owner, server_side},
         traffic::{Drafts, TimeoutsLayer},
     },
     documents::{Document, Kind, Spanned, TargetRef, TrafficPolicySpec},
@@ -21,9 +22,15 @@ use crate::{
 /// What a policy is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Target {
+    /// An Upstream, or one port of a Service.
     Upstream(UpstreamId),
-    Route(Kind, String),
-    Rule(Kind, String, String),
+    /// Namespace and name.
+    Service(String, String),
+    /// By its label.
+    Route(Kind, Arc<str>),
+    /// And the name of the rule.
+    Rule(Kind, Arc<str>, String),
+    Namespace(String),
 }
 
 /// The policy documents for each target, the winner first, each with the place of its reference.
@@ -58,7 +65,7 @@ impl<'a> Context<'a> {
     }
 
     fn target(&mut self, at: &Loaded, r: &Spanned<TargetRef>) -> Option<Target> {
-        let allowed = [RefKind::Upstream, RefKind::HttpRoute, RefKind::GrpcRoute, RefKind::Service];
+        let allowed = [RefKind::Upstream, RefKind::HttpRoute, RefKind::GrpcRoute, RefKind::Service, RefKind::Namespace];
         let reference = Reference::from(r);
         let kind = match self.ref_kind(at, &reference, &allowed)? {
             RefKind::HttpRoute => Kind::HTTPRoute,
@@ -70,16 +77,30 @@ impl<'a> Context<'a> {
                     Found::Elsewhere => None,
                 };
             }
-            RefKind::Service | RefKind::Namespace => {
+            RefKind::Namespace => {
+                self.no_section(at, r.section_name.as_ref(), "a Namespace");
+                return self.speaks_for(at, &r.name).then(|| Target::Namespace(r.name.inner.clone()));
+            }
+            RefKind::Service if self.cluster.is_some() => return self.service_target(at, r),
+            RefKind::Service => {
                 self.no_section(at, r.section_name.as_ref(), "a Service");
                 self.service(at, &reference);
                 return None;
             }
         };
-        let Found::Here(route) = self.route(at, kind, &r.name) else { return None };
+        let namespace = r.namespace.as_ref();
+        if self.cluster.is_some() {
+            let kind = if kind == Kind::HTTPRoute { RefKind::HttpRoute } else { RefKind::GrpcRoute };
+            if !self.granted(at, kind, self.namespace(at, namespace), &r.name) {
+                self.without_effect(at, r.mark);
+                return None;
+            }
+        }
+        let Found::Here(route) = self.route(at, kind, &r.name, namespace) else { return None };
+        let label = self.label(route);
         let Some(section) = &r.section_name else {
             let whole = !at.may_have(r.mark, &["sectionName"]);
-            return whole.then(|| Target::Route(kind, r.name.inner.clone()));
+            return whole.then_some(Target::Route(kind, label));
         };
         let (rules, all_known) = rule_names(route);
         if !rules.contains(&section.as_str()) {
@@ -93,7 +114,54 @@ impl<'a> Context<'a> {
             }
             return None;
         }
-        Some(Target::Rule(kind, r.name.inner.clone(), section.inner.clone()))
+        Some(Target::Rule(kind, label, section.inner.clone()))
+    }
+
+    /// A Service, or the port that `sectionName` names.
+    fn service_target(&mut self, at: &Loaded, r: &Spanned<TargetRef>) -> Option<Target> {
+        let namespace = self.namespace(at, r.namespace.as_ref());
+        if !self.granted(at, RefKind::Service, namespace, &r.name) {
+            self.without_effect(at, r.mark);
+            return None;
+        }
+        let Some(section) = &r.section_name else {
+            return Some(Target::Service(namespace.to_owned(), r.name.inner.clone()));
+        };
+        let ports = self.upstreams_of(namespace, &r.name, Some(section.as_str()), false);
+        ports.first().map(|id| Target::Upstream(*id))
+    }
+
+    /// Whether a policy may be for a whole namespace: its own, or, where the authors of the mesh are, any.
+    pub(super) fn speaks_for(&mut self, at: &Loaded, namespace: &Spanned<String>) -> bool {
+        let Some(cluster) = self.cluster else { return true };
+        let own = self.namespace(at, None);
+        let may = own == namespace.as_str() || *own == *cluster.mesh_namespace;
+        if !may {
+            let message = format!(
+                "it has no effect: a policy is for its own namespace, unless it stands in `{}`",
+                cluster.mesh_namespace
+            );
+            self.warn(at, namespace.mark, message);
+        }
+        may
+    }
+
+    /// What a policy for an upstream may be for, the most specific first.
+    pub(super) fn upstream_targets(&self, id: UpstreamId) -> Vec<Target> {
+        let Some(owner) = self.owners.get(id.0 as usize) else { return vec![Target::Upstream(id)] };
+        let mut targets = Vec::with_capacity(3);
+        match self.service_of(*owner) {
+            Some((namespace, name, port)) => {
+                targets.extend(self.ports.get(&(namespace, name, port)).map(|port| Target::Upstream(*port)));
+                targets.push(Target::Service(namespace.to_owned(), name.to_owned()));
+            }
+            None => targets.push(Target::Upstream(id)),
+        }
+        match self.namespace_of(*owner) {
+            "" => {}
+            namespace => targets.push(Target::Namespace(namespace.to_owned())),
+        }
+        targets
     }
 
     fn warn_losers(&mut self, policies: &Policies) {
@@ -125,10 +193,16 @@ impl<'a> Context<'a> {
 
     fn target_title(&self, target: &Target) -> String {
         match target {
-            Target::Upstream(id) => {
-                let name = self.upstreams.iter().find(|(_, (index, _))| *index == id.0).map_or("", |(name, _)| name);
-                format!("Upstream {name}")
-            }
+            Target::Upstream(id) => match self.owners.get(id.0 as usize) {
+                Some(Owner::Upstream(at)) => format!("Upstream {}", self.label(at)),
+                Some(owner) => match self.service_of(*owner) {
+                    Some((namespace, name, port)) => format!("Service {namespace}/{name}:{port}"),
+                    None => "the pod itself".to_owned(),
+                },
+                None => "an Upstream".to_owned(),
+            },
+            Target::Service(namespace, name) => format!("Service {namespace}/{name}"),
+            Target::Namespace(name) => format!("Namespace {name}"),
             Target::Route(kind, name) => format!("{} {name}", kind.as_str()),
             Target::Rule(kind, name, rule) => format!("rule {rule} of {} {name}", kind.as_str()),
         }
@@ -142,12 +216,13 @@ impl<'a> Context<'a> {
         policies: &Policies,
         mesh: &Mesh<'_>,
     ) {
-        let documents: Vec<&Loaded> = self.of_kind(Kind::Upstream).collect();
         for (id, upstream) in (0..).zip(upstreams) {
-            let targets = [Target::Upstream(UpstreamId(id))];
-            let layer = documents.get(id as usize).map(|d| mesh.timeouts(d.document.metadata().namespace()));
+            let targets = self.upstream_targets(UpstreamId(id));
+            let owner = self.owners.get(id as usize).copied();
+            let layer = owner.map(|owner| mesh.timeouts(self.namespace_of(owner)));
             let policy = self.resolve(&format!("Upstream {}", upstream.name), &targets, drafts, policies, layer);
-            upstream.policy = Arc::new(policy);
+            let local = matches!(owner, Some(Owner::Local(_)));
+            upstream.policy = Arc::new(if local { server_side(policy) } else { policy });
         }
     }
 

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+mod identity;
+
 use crate::{
     compile::{Context, mesh::Mesh, names::Found, traffic::some_time},
     documents::{
@@ -15,8 +17,8 @@ use crate::{
     },
     load::Loaded,
     model::{
-        AccessLog, Direction, EndpointSource, HostTable, IdentityFiles, Listener, ListenerLimits, ListenerProtocol,
-        ListenerTarget, LogFormat, MtlsMode, ProxySettings, Telemetry, TracingExport, Upstream, UpstreamId,
+        AccessLog, Direction, EndpointSource, HostTable, Listener, ListenerLimits, ListenerProtocol, ListenerTarget,
+        LogFormat, MtlsMode, ProxySettings, Telemetry, TracingExport, Upstream, UpstreamId,
     },
 };
 
@@ -31,16 +33,11 @@ impl Context<'_> {
     pub(super) fn settings(&mut self, at: &Loaded, spec: &ProxySpec, mesh: &Mesh<'_>) -> ProxySettings {
         let namespace = at.document.metadata().namespace();
         let defaults = mesh.spec(namespace).and_then(|(_, m)| m.telemetry.as_ref());
-        let path = |s: &Spanned<String>| PathBuf::from(s.as_str());
         ProxySettings {
             name: at.name().into(),
             workers: spec.workers,
             admin: admin(spec).unwrap_or(ADMIN),
-            identity: spec.identity.as_ref().map(|i| IdentityFiles {
-                certificate: path(&i.certificate),
-                private_key: path(&i.private_key),
-                trust_bundle: path(&i.trust_bundle),
-            }),
+            identity: spec.identity.as_ref().and_then(|i| self.identity(at, i)),
             telemetry: telemetry(spec.telemetry.as_ref(), defaults),
             correlation: mesh.correlation(namespace),
             drain_timeout: spec.drain_timeout.map_or(DRAIN, |d| d.0),
@@ -131,6 +128,7 @@ impl Context<'_> {
             protocol,
             mtls,
             target,
+            original_destination: spec.original_destination.as_ref().is_some_and(|o| o.inner),
             limits: limits(spec.limits.as_ref(), proxy.limits.as_ref()),
             origin: at.origin(spec.mark),
         })
@@ -182,15 +180,18 @@ impl Context<'_> {
     pub(super) fn host_table(&mut self, upstreams: &[Upstream]) -> HostTable {
         let mut owners: HashMap<&str, u32> = HashMap::new();
         let documents: Vec<&Loaded> = self.of_kind(Kind::Upstream).collect();
-        for ((id, upstream), at) in (0..).zip(upstreams).zip(&documents) {
-            if !at.document.metadata().name.is_stand_in() {
-                owners.entry(&upstream.name).or_insert(id);
+        for (id, at) in (0..).zip(&documents) {
+            if !at.document.metadata().name.is_stand_in() && self.is_visible(at) {
+                owners.entry(at.name()).or_insert(id);
             }
         }
         let names: Vec<Option<&str>> =
             documents.iter().map(|d| Some(d.name()).filter(|_| !d.document.metadata().name.is_stand_in())).collect();
         for (id, at) in (0u32..).zip(documents) {
             let Document::Upstream(resource) = &at.document else { continue };
+            if !self.is_visible(at) {
+                continue;
+            }
             let mut own: Vec<&str> = Vec::new();
             for host in resource.spec.hostnames.iter().filter(|h| !h.is_stand_in()) {
                 let twice = own.contains(&host.as_str());
@@ -201,11 +202,17 @@ impl Context<'_> {
                         let title = names.get(*other as usize).copied().flatten();
                         let title = title.map_or_else(|| "another Upstream".into(), |n| format!("Upstream `{n}`"));
                         let message = format!("the host `{}` is that of {title} already", host.as_str());
-                        self.fault(at, host.mark, message);
+                        self.collision(at, host.mark, message);
                     }
                     Some(_) => {}
                     None => drop(owners.insert(host, id)),
                 }
+            }
+        }
+        // Names of Services give way to those that someone wrote down.
+        for (id, upstream) in (0..).zip(upstreams).skip(names.len()) {
+            for host in &upstream.hostnames {
+                owners.entry(host).or_insert(id);
             }
         }
         if owners.len() > MAX_HOSTS
@@ -224,6 +231,21 @@ impl Context<'_> {
         table.exact.sort();
         table.wildcard.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         table
+    }
+}
+
+impl Context<'_> {
+    /// An Upstream has its names for the callers of its own namespace: nobody takes a name away from another's.
+    fn is_visible(&self, at: &Loaded) -> bool {
+        self.cluster.is_none_or(|c| *c.namespace == *self.namespace(at, None))
+    }
+
+    /// Two authors of a cluster do not know of each other: the first has the name, and that is no reason to run nothing.
+    fn collision(&mut self, at: &Loaded, mark: crate::yaml::Mark, message: String) {
+        match self.cluster {
+            Some(_) => self.warn(at, mark, message),
+            None => self.fault(at, mark, message),
+        }
     }
 }
 

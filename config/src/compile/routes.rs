@@ -1,8 +1,9 @@
 //! `HTTPRoute` and `GRPCRoute` documents: rules attached to upstreams, in the Gateway API's order of precedence.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
+    Origin,
     compile::{
         Context, MAX_MATCHES,
         filters::{Filters, Place},
@@ -18,7 +19,7 @@ use crate::{
         RouteTimeouts, Spanned,
     },
     load::Loaded,
-    model::{Backend, RouteKind, RouteMatch, RouteTable, Rule, TrafficPolicy, Upstream, UpstreamId},
+    model::{Backend, Decision, RouteKind, RouteMatch, RouteTable, Rule, TrafficPolicy, Upstream, UpstreamId},
     yaml::Mark,
 };
 
@@ -70,8 +71,12 @@ impl<'a> Context<'a> {
         }
         // Between equal matches: the oldest route, then by namespace and name, then the first rule, the first match.
         routes.sort_by_key(|r| age(r.at));
+        let consumed = self.consumers(&routes);
         for route in &routes {
             for parent in &route.parents {
+                if self.is_beaten(route, *parent, &consumed) {
+                    continue;
+                }
                 if let Some(upstream) = upstreams.get_mut(parent.0 as usize) {
                     self.attach(upstream, *parent, route, drafts, policies, mesh);
                 }
@@ -80,6 +85,47 @@ impl<'a> Context<'a> {
         for upstream in upstreams {
             upstream.routes.matches.sort_by_key(precedence);
         }
+    }
+
+    /// Upstreams for which there are routes of their callers.
+    fn consumers(&self, routes: &[DraftRoute<'a>]) -> HashMap<UpstreamId, &'a Loaded> {
+        let mut consumed = HashMap::new();
+        for route in routes {
+            for parent in &route.parents {
+                if self.is_consumer(route.at, *parent) {
+                    consumed.entry(*parent).or_insert(route.at);
+                }
+            }
+        }
+        consumed
+    }
+
+    fn is_consumer(&self, route: &Loaded, parent: UpstreamId) -> bool {
+        let owner = self.owners.get(parent.0 as usize);
+        self.cluster.is_some() && owner.is_some_and(|o| self.namespace_of(*o) != self.namespace(route, None))
+    }
+
+    /// GAMMA: routes of the caller's namespace stand in place of those of the Service's. Recorded.
+    fn is_beaten(
+        &mut self,
+        route: &DraftRoute<'a>,
+        parent: UpstreamId,
+        consumed: &HashMap<UpstreamId, &'a Loaded>,
+    ) -> bool {
+        let Some(winner) = consumed.get(&parent).filter(|_| !self.is_consumer(route.at, parent)) else { return false };
+        let name = self.owners.get(parent.0 as usize).and_then(|o| self.service_of(*o));
+        let subject = name.map_or_else(String::new, |(namespace, name, port)| format!("{namespace}/{name}:{port}"));
+        self.decisions.push(Decision {
+            subject: format!("Upstream {subject}"),
+            winner: winner.title(),
+            winner_origin: Some(winner.origin(winner.mark)),
+            losers: vec![(
+                route.at.title(),
+                route.at.origin(route.at.mark),
+                "the caller's namespace has routes of its own".into(),
+            )],
+        });
+        true
     }
 
     fn route_document(
@@ -92,14 +138,12 @@ impl<'a> Context<'a> {
     ) -> DraftRoute<'a> {
         let mut parents = Vec::new();
         for parent in refs {
-            self.no_section(at, parent.section_name.as_ref(), "an Upstream or Service");
-            match self.upstream(at, parent) {
-                Found::Here(id) if parents.contains(&id) => {
-                    self.fault(at, parent.mark, "this parent stands here twice")
-                }
-                Found::Here(id) => parents.push(id),
-                Found::Elsewhere => {}
+            let ids = self.parents(at, parent);
+            if self.cluster.is_none() && ids.iter().any(|id| parents.contains(id)) {
+                self.fault(at, parent.mark, "this parent stands here twice");
             }
+            // In a cluster one reference may name a port of a Service, and another the whole.
+            parents.extend(ids.into_iter().filter(|id| !parents.contains(id)).collect::<Vec<_>>());
         }
         if refs.is_empty() && place != Mark::NOWHERE && !at.may_have(place, &["parentRefs"]) {
             let mark = at.document.metadata().name.mark;
@@ -136,11 +180,11 @@ impl<'a> Context<'a> {
                 let message = format!("matches, host names and parents multiply to more than {MAX_MATCHES}");
                 return self.fault(route.at, route.at.mark, message);
             }
-            let name = route.at.name().to_owned();
-            let mut targets = Vec::with_capacity(3);
+            let name = self.label(route.at);
+            let mut targets = Vec::with_capacity(5);
             targets.extend(draft.section.map(|s| Target::Rule(route.kind, name.clone(), s.to_owned())));
             targets.push(Target::Route(route.kind, name));
-            targets.push(Target::Upstream(id));
+            targets.extend(self.upstream_targets(id));
             let subject = format!("rule {} of {} at Upstream {}", draft.rule.name, route.at.title(), upstream.name);
             let mut policy = self.resolve(&subject, &targets, drafts, policies, Some(&layer));
             draft.timeouts.over(&mut policy.timeouts);
@@ -168,7 +212,13 @@ impl<'a> Context<'a> {
             matches => matches.iter().map(|m| self.http_match(at, m)).collect(),
         };
         DraftRule {
-            rule: rule(at, index, spec.name.as_ref(), spec.mark, RouteKind::Http, filters, backends),
+            rule: rule(
+                (RouteKind::Http, self.label(at)),
+                rule_name(index, spec.name.as_ref()),
+                filters,
+                backends,
+                at.origin(spec.mark),
+            ),
             section: spec.name.as_ref().map(|n| n.as_str()),
             matches,
             timeouts: self.route_timeouts(at, spec.timeouts.as_ref()),
@@ -185,7 +235,13 @@ impl<'a> Context<'a> {
             matches => matches.iter().map(|m| self.grpc_match(at, m)).collect(),
         };
         DraftRule {
-            rule: rule(at, index, spec.name.as_ref(), spec.mark, RouteKind::Grpc, filters, backends),
+            rule: rule(
+                (RouteKind::Grpc, self.label(at)),
+                rule_name(index, spec.name.as_ref()),
+                filters,
+                backends,
+                at.origin(spec.mark),
+            ),
             section: spec.name.as_ref().map(|n| n.as_str()),
             matches,
             timeouts: TimeoutsLayer::default(),
@@ -213,14 +269,18 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Those that take a share; one of weight 0 is checked, and dropped.
-    fn backends(&mut self, at: &Loaded, refs: &[Spanned<BackendRef>]) -> Vec<Backend> {
+    /// Those that take a share, and the sum of the weights of all: what is missing in it is answered 500 (GEP-1364). One of
+    /// weight 0 is checked, and dropped.
+    fn backends(&mut self, at: &Loaded, refs: &[Spanned<BackendRef>]) -> (Vec<Backend>, u32) {
         let mut backends = Vec::with_capacity(refs.len());
+        // Each weight is at most a million, and a file holds fewer than a million backends; the sum is kept in bounds all the same.
+        let mut total = 0u32;
         for backend in refs {
             let filters = self.filters(at, &backend.filters, Place::Backend);
-            let Found::Here(upstream) = self.upstream(at, backend) else { continue };
+            let found = self.upstream(at, backend);
             let weight = backend.weight.as_ref().map_or(1, |w| w.inner);
-            if weight > 0 {
+            total = total.saturating_add(weight);
+            if let (Found::Here(upstream), 1..) = (found, weight) {
                 backends.push(Backend {
                     upstream,
                     weight,
@@ -229,33 +289,35 @@ impl<'a> Context<'a> {
                 });
             }
         }
-        backends
+        (backends, total)
     }
 }
 
+/// Its name, or its place.
+fn rule_name(index: usize, name: Option<&Spanned<String>>) -> Arc<str> {
+    name.map_or_else(|| index.to_string().into(), |n| n.as_str().into())
+}
+
 fn rule(
-    at: &Loaded,
-    index: usize,
-    name: Option<&Spanned<String>>,
-    mark: Mark,
-    kind: RouteKind,
+    (kind, route): (RouteKind, Arc<str>),
+    name: Arc<str>,
     filters: Filters,
-    backends: Vec<Backend>,
+    (backends, total_weight): (Vec<Backend>, u32),
+    origin: Origin,
 ) -> Rule {
     Rule {
-        route: at.name().into(),
+        route,
         kind,
-        name: name.map_or_else(|| index.to_string().into(), |n| n.as_str().into()),
+        name,
         request_headers: filters.request_headers,
         response_headers: filters.response_headers,
         rewrite: filters.rewrite,
         redirect: filters.redirect,
         mirrors: filters.mirrors,
-        // Each weight is at most a million, and a file holds fewer than a million backends; the sum is kept in bounds all the same.
-        total_weight: backends.iter().fold(0u32, |sum, b| sum.saturating_add(b.weight)),
+        total_weight,
         backends,
         policy: Arc::new(TrafficPolicy::default()),
-        origin: at.origin(mark),
+        origin,
     }
 }
 

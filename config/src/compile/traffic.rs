@@ -68,7 +68,7 @@ impl Context<'_> {
 
     fn draft(&mut self, at: &Loaded, spec: &TrafficPolicySpec) -> Draft {
         let policy = TrafficPolicy {
-            name: at.name().into(),
+            name: self.label(at),
             origin: Some(at.origin(at.mark)),
             mode: mode(spec.mode),
             timeouts: model::Timeouts::default(),

@@ -12,10 +12,12 @@ use crate::{
 };
 
 impl Context<'_> {
-    /// One for each `Upstream` document, in order: their indices are the `UpstreamId`s.
+    /// One for each `Upstream` document, in order, then those of Services: their indices are the `UpstreamId`s.
     pub(super) fn compile_upstreams(&mut self) -> Vec<Upstream> {
         let documents: Vec<&Loaded> = self.of_kind(Kind::Upstream).collect();
-        documents.into_iter().filter_map(|d| self.upstream_document(d)).collect()
+        let mut upstreams = documents.into_iter().filter_map(|d| self.upstream_document(d)).collect();
+        self.compile_services(&mut upstreams);
+        upstreams
     }
 
     fn upstream_document(&mut self, at: &Loaded) -> Option<Upstream> {
@@ -24,7 +26,7 @@ impl Context<'_> {
         let source = self.source(at, spec);
         let tls = self.tls(at, spec, &source);
         Some(Upstream {
-            name: at.name().into(),
+            name: self.label(at),
             protocol: match spec.protocol {
                 None => UpstreamProtocol::Auto,
                 Some(UpstreamProtocolWord::Http) => UpstreamProtocol::Http,
@@ -43,20 +45,27 @@ impl Context<'_> {
     }
 
     fn source(&mut self, at: &Loaded, spec: &Spanned<UpstreamSpec>) -> EndpointSource {
-        match (&spec.endpoints, &spec.dns) {
-            (Some(endpoints), dns) => {
+        match (&spec.endpoints, &spec.dns, &spec.discovery) {
+            (_, Some(_), Some(discovery)) | (Some(_), None, Some(discovery)) => {
+                let other = if spec.endpoints.is_some() { "endpoints" } else { "dns" };
+                let message = format!("both `{other}` and `discovery`: one of them says where an Upstream is");
+                self.fault(at, discovery.mark, message);
+                self.discovery(at, discovery)
+            }
+            (None, None, Some(discovery)) => self.discovery(at, discovery),
+            (Some(endpoints), dns, None) => {
                 if let Some(dns) = dns {
                     self.fault(at, dns.mark, "both `endpoints` and `dns`: one of them says where an Upstream is");
                 }
                 self.endpoints(at, endpoints)
             }
-            (None, Some(dns)) => self.dns(at, dns),
-            (None, None) => {
+            (None, Some(dns), None) => self.dns(at, dns),
+            (None, None, None) => {
                 self.missing(
                     at,
                     spec.mark,
-                    &["endpoints", "dns"],
-                    format!("Upstream `{}` needs `endpoints` or `dns`", at.name()),
+                    &["endpoints", "dns", "discovery"],
+                    format!("Upstream `{}` needs `endpoints`, `dns` or `discovery`", at.name()),
                 );
                 EndpointSource::Static(Vec::new())
             }
@@ -83,7 +92,7 @@ impl Context<'_> {
                 continue;
             }
             let zone = spec.zone.as_deref().map(Arc::from);
-            endpoints.push(Endpoint { address, weight: spec.weight.unwrap_or(1), zone });
+            endpoints.push(Endpoint { address, weight: spec.weight.unwrap_or(1), zone, identity: None });
         }
         if endpoints.is_empty() {
             self.fault(at, list.mark, "an Upstream needs at least one endpoint");

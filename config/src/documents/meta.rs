@@ -99,7 +99,7 @@ document! {
         /// Port of a Service; absent: all of them.
         #[schemars(range(min = 1, max = 65535))]
         port: Option<Spanned<u16>>,
-        /// Not used: an Upstream and a Service have no sections.
+        /// In a cluster: the name of one port of a Service. An Upstream has no sections.
         section_name: Option<Spanned<String>>,
     }
 
@@ -114,7 +114,7 @@ document! {
         name: Spanned<String>,
         /// Its namespace. Default: that of this document.
         namespace: Option<Spanned<String>>,
-        /// The name of one rule of a route.
+        /// The name of one rule of a route, or, in a cluster, of one port of a Service.
         section_name: Option<Spanned<String>>,
     }
 

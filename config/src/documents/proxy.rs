@@ -10,8 +10,8 @@ document! {
         workers: Option<u16>,
         /// The admin port.
         admin: Option<Spanned<AdminSpec>>,
-        /// Files of a standalone mTLS identity; read again when they change.
-        identity: Option<IdentitySpec>,
+        /// A standalone mTLS identity: three files, or `workloadApi`.
+        identity: Option<Spanned<IdentitySpec>>,
         /// Where the proxy listens.
         #[schemars(length(min = 1, max = 256))]
         listeners: Vec<Spanned<ListenerSpec>>,
@@ -29,17 +29,25 @@ document! {
         address: Option<Spanned<Address>>,
     }
 
-    /// PEM files of an X.509 identity.
+    /// An X.509 identity: the PEM files `certificate`, `privateKey` and `trustBundle`, which are read again when they
+    /// change, or the agent behind `workloadApi`.
     struct IdentitySpec {
         /// Leaf first, then intermediates.
         #[schemars(length(min = 1))]
-        certificate: Spanned<String>,
+        certificate: Option<Spanned<String>>,
         /// PKCS#8, SEC1 or PKCS#1.
         #[schemars(length(min = 1))]
-        private_key: Spanned<String>,
+        private_key: Option<Spanned<String>>,
         /// One or more roots.
         #[schemars(length(min = 1))]
-        trust_bundle: Spanned<String>,
+        trust_bundle: Option<Spanned<String>>,
+        /// Socket of a SPIFFE Workload API, such as `unix:///run/spire/sockets/agent.sock`; `SPIFFE_ENDPOINT_SOCKET`: what
+        /// this environment variable says.
+        #[schemars(length(min = 1))]
+        workload_api: Option<Spanned<String>>,
+        /// For `workloadApi`: the `hint` of the identity that is meant. Default: the first one.
+        #[schemars(length(min = 1))]
+        hint: Option<Spanned<String>>,
     }
 
     /// One address on which the proxy accepts connections.
@@ -58,6 +66,9 @@ document! {
         mtls: Option<Spanned<MtlsWord>>,
         /// Where everything goes. Absent: the Upstream is chosen by `Host` or `:authority`.
         forward_to: Option<Spanned<ObjectRef>>,
+        /// Whether connections arrive here because a rule of the system redirects them, as in a pod: where the client
+        /// wanted to go then counts. Default false.
+        original_destination: Option<Spanned<bool>>,
         /// Bounds on what one peer can make the proxy hold.
         limits: Option<ListenerLimitsSpec>,
     }

@@ -57,10 +57,24 @@ pub(crate) const FORMATS: &[Format] = &[
         r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*(:[0-9]{1,5})?$",
         |s| check_hostname(s, true, true),
     ),
+    Format::new("server", r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$", check_server),
     Format::new("dns-name", r"^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$", check_dns_name),
     Format::new("http-url", "^https?://[^/ ]+(/[^ ]*)?$", check_http_url),
     Format::new("rate-limit-key", "^(client|all|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+)$", check_rate_key),
 ];
+
+/// `HOST:PORT`, the host a name or an IP address.
+fn check_server(text: &str) -> Result<(), String> {
+    let wrong = || {
+        let text = crate::yaml::excerpt(text);
+        Err(format!("`{text}` is no host with a port, such as `consul.internal:8500`, `10.0.0.7:2379` or `[::1]:2181`"))
+    };
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return if address.port() == 0 { wrong() } else { Ok(()) };
+    }
+    let Some((host, port)) = text.rsplit_once(':') else { return wrong() };
+    if port.parse::<u16>().is_ok_and(|port| port > 0) { check_hostname(host, false, false) } else { wrong() }
+}
 
 /// A GEP-2257 duration: `1h30m`, `250ms`. `0s` disables what it is set for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,9 +1,9 @@
 //! `Upstream`: a named destination that is no Kubernetes Service.
 
-use crate::documents::{Address, Spanned, document, words};
+use crate::documents::{Address, DiscoverySpec, Spanned, document, words};
 
 document! {
-    /// A named destination that is no Kubernetes Service. One of `endpoints` and `dns` says where it is.
+    /// A named destination that is no Kubernetes Service. One of `endpoints`, `dns` and `discovery` says where it is.
     struct UpstreamSpec {
         /// Hosts, besides its name, under which listeners find it; `*.` at the start for all names below, a port at the end
         /// to answer for that port only.
@@ -17,6 +17,8 @@ document! {
         endpoints: Option<Spanned<Vec<Spanned<EndpointSpec>>>>,
         /// A DNS name that resolves to its addresses; the TTL is respected.
         dns: Option<Spanned<DnsSpec>>,
+        /// A registry that lists its addresses: Consul, etcd or ZooKeeper.
+        discovery: Option<Spanned<DiscoverySpec>>,
         /// How connections to it are secured. Absent: plaintext.
         tls: Option<Spanned<UpstreamTlsSpec>>,
     }

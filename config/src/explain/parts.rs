@@ -42,6 +42,9 @@ pub struct RequestPart {
     pub authority: String,
     /// Path and query.
     pub target: String,
+    /// Host, path and query in the normal form that is decided on and forwarded; `None`: they are in it, or nothing decides
+    /// on them.
+    pub normal: Option<String>,
     /// By its content type.
     pub grpc: bool,
     /// Identity of the caller.

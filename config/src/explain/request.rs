@@ -4,7 +4,11 @@ use std::{borrow::Cow, net::IpAddr};
 
 use http::{HeaderName, HeaderValue, Method, Uri};
 
-use crate::matching::{RequestView, is_grpc_type, split_authority};
+use crate::matching::{
+    RequestView, is_grpc_type, names_alike,
+    normal::{self, PathUse, Unclear},
+    split_authority,
+};
 
 use super::ExplainError;
 
@@ -56,6 +60,25 @@ impl ExplainRequest {
         self
     }
 
+    /// The same with path and host in normal form.
+    ///
+    /// # Errors
+    /// Why the path has none.
+    pub fn normalised(&self, used: PathUse) -> Result<Self, Unclear> {
+        let mut normal = self.clone();
+        if used == PathUse::Forward {
+            return Ok(normal);
+        }
+        let path = self.path();
+        if let Some(text) = normal::path(path, used)? {
+            normal.target.replace_range(..path.len(), &text);
+        }
+        if let Some(text) = normal::authority(&self.authority) {
+            normal.authority = text;
+        }
+        Ok(normal)
+    }
+
     /// The identity of the caller.
     #[must_use]
     pub fn from(&self) -> Option<&str> {
@@ -103,6 +126,11 @@ impl RequestView for ExplainRequest {
             bytes.extend_from_slice(value);
             joined
         }))
+    }
+
+    fn any_value(&self, name: &str, holds: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let mut alike = self.headers.iter().filter(|(n, _)| names_alike(n.as_str().as_bytes(), name.as_bytes()));
+        alike.any(|(_, value)| holds(value.as_bytes()))
     }
 
     fn is_grpc(&self) -> bool {

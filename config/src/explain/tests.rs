@@ -49,7 +49,7 @@ fn upstream(name: &str, line: u32, source: EndpointSource) -> Upstream {
 }
 
 fn endpoint(address: &str) -> Endpoint {
-    Endpoint { address: address.parse().unwrap(), weight: 1, zone: Some("a".into()) }
+    Endpoint { address: address.parse().unwrap(), weight: 1, zone: Some("a".into()), identity: None }
 }
 
 fn listener(name: &str, direction: Direction, target: ListenerTarget, line: u32) -> Listener {
@@ -60,6 +60,7 @@ fn listener(name: &str, direction: Direction, target: ListenerTarget, line: u32)
         protocol: ListenerProtocol::Detect,
         mtls: MtlsMode::Permissive,
         target,
+        original_destination: false,
         limits: ListenerLimits::default(),
         origin: at(line),
     }

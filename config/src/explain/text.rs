@@ -10,6 +10,9 @@ impl fmt::Display for Explanation {
         let request = &self.request;
         let grpc = if request.grpc { " (gRPC)" } else { "" };
         writeln!(f, "request   {} {}{}{grpc}", request.method, request.authority, request.target)?;
+        if let Some(normal) = &request.normal {
+            writeln!(f, "  normal  {normal}")?;
+        }
         writeln!(f, "  from    {}", request.from.as_deref().unwrap_or("a caller without an identity"))?;
         let l = &self.listener;
         let about = format!("{}, {}, protocol {}, mtls {}", l.address, l.direction, l.protocol, l.mtls);

@@ -61,6 +61,10 @@ pub(super) fn source(source: &EndpointSource) -> String {
         EndpointSource::Static(_) => "endpoints".to_owned(),
         EndpointSource::Dns { name, port } => format!("dns {name}, port {port}"),
         EndpointSource::Srv { name } => format!("dns srv {name}"),
+        EndpointSource::Registry(registry) => registry.describe(),
+        EndpointSource::Discovered => "those of the Service, by the control plane".to_owned(),
+        EndpointSource::Local { port: 0 } => "the pod itself".to_owned(),
+        EndpointSource::Local { port } => format!("the pod itself, port {port}"),
     }
 }
 

@@ -11,7 +11,8 @@ impl HostTable {
     /// The upstream of `authority` (`HOST[:PORT]`, as it came).
     ///
     /// Exact names beat wildcards, among wildcards the longest wins, and among keys of one kind that with
-    /// the request's port beats the bare one. A trailing dot of the host is ignored.
+    /// the request's port beats the bare one. A request without a port has a key with port 80, too (RFC 9110 4.2.1). A trailing dot
+    /// of the host is ignored.
     #[must_use]
     pub fn find(&self, authority: &str) -> Option<UpstreamId> {
         let (host, port) = split_authority(authority);
@@ -20,6 +21,7 @@ impl HostTable {
         }
         port.and_then(|port| self.exact(host, port))
             .or_else(|| self.exact(host, ""))
+            .or_else(|| if port.is_none() { self.exact(host, ":80") } else { None })
             .or_else(|| port.and_then(|port| self.wildcard(host, port)))
             .or_else(|| self.wildcard(host, ""))
     }

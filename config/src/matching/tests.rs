@@ -128,7 +128,7 @@ fn a_host_table_prefers_the_port_then_the_name_then_the_longest_wildcard() {
         ("[::1]:80", Some(5)),
         ("[::1]:81", Some(6)),
         ("10.0.0.1:80", Some(7)),
-        ("10.0.0.1", None),
+        ("10.0.0.1", Some(7)),
         ("10.0.0.1:81", None),
     ] {
         assert_eq!(table.find(authority), want.map(UpstreamId), "{authority}");
@@ -272,6 +272,7 @@ fn model(target: ListenerTarget, routes: RouteTable) -> Model {
         protocol: ListenerProtocol::Http,
         mtls: MtlsMode::Disabled,
         target,
+        original_destination: false,
         limits: ListenerLimits::default(),
         origin: Origin::new("t.yaml", 1, 1),
     };

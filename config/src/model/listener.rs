@@ -20,6 +20,8 @@ pub struct Listener {
     pub mtls: MtlsMode,
     /// Where a request goes.
     pub target: ListenerTarget,
+    /// Connections are redirected here by the system, and know where they were going.
+    pub original_destination: bool,
     /// Bounds on what one peer can make us hold.
     pub limits: ListenerLimits,
     /// Where it was written.

@@ -11,14 +11,34 @@ pub struct ProxySettings {
     pub workers: Option<u16>,
     /// Where the admin port listens.
     pub admin: SocketAddr,
-    /// Files of the standalone identity.
-    pub identity: Option<IdentityFiles>,
+    /// Where the identity comes from.
+    pub identity: Option<IdentitySource>,
     /// Access log and traces.
     pub telemetry: Telemetry,
     /// Correlation, from the `MeshPolicy` in force.
     pub correlation: Correlation,
     /// How long a drain waits for work in flight. Default 30 s.
     pub drain_timeout: Duration,
+}
+
+/// Where a proxy has its X.509 identity from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// Files, which somebody else renews.
+    Files(IdentityFiles),
+    /// The SPIFFE Workload API of an agent on this machine, which pushes renewals.
+    WorkloadApi(WorkloadApi),
+    /// The control plane signs it; no document says so.
+    ControlPlane,
+}
+
+/// An agent that speaks the SPIFFE Workload API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadApi {
+    /// Its Unix socket. `None`: the one that `SPIFFE_ENDPOINT_SOCKET` names.
+    pub socket: Option<PathBuf>,
+    /// Which of several identities is meant: the `hint` that the agent gives with it. `None`: the first.
+    pub hint: Option<Arc<str>>,
 }
 
 /// PEM files of an X.509 identity, read again when they change.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use super::{AccessPolicy, RouteTable, TrafficPolicy};
+use super::{AccessPolicy, Registry, RouteTable, TrafficPolicy};
 use crate::Origin;
 
 /// A named destination.
@@ -61,6 +61,15 @@ pub enum EndpointSource {
         /// `_service._proto.name`.
         name: Arc<str>,
     },
+    /// A registry outside Kubernetes.
+    Registry(Arc<Registry>),
+    /// Those of a Service port, which the control plane sends apart from documents.
+    Discovered,
+    /// The pod itself: the address that the connection was made for. Name: `inbound/...`.
+    Local {
+        /// Of the pod; 0: every port that has no upstream of its own.
+        port: u16,
+    },
 }
 
 /// One address of an upstream.
@@ -72,10 +81,12 @@ pub struct Endpoint {
     pub weight: u32,
     /// Topology zone.
     pub zone: Option<Arc<str>>,
+    /// SPIFFE ID that the server must prove, where that is known of each endpoint; `None`: what the upstream's `tls` says.
+    pub identity: Option<Arc<str>>,
 }
 
 /// Security of connections to an upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum UpstreamTls {
     /// Plaintext.
     None,

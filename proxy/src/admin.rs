@@ -61,6 +61,8 @@ pub struct AdminContext {
     pub certificates: Option<Box<dyn Fn() -> Value + Send + Sync>>,
     /// Conditions of readiness besides those that follow from [`Shared`]: a name, and what is missing.
     pub checks: Vec<(&'static str, Check)>,
+    /// What `/readyz?verbose` says of a condition that is fulfilled.
+    pub details: Vec<(&'static str, Detail)>,
     /// Changes the filter of the diagnostics.
     pub diagnostics: Option<diagnostics::Handle>,
     /// Ends the process as SIGTERM does: drain, then exit. Without it `/shutdown` only drains.
@@ -72,6 +74,9 @@ pub type Explain = Box<dyn Fn(&Snapshot, &ExplainQuery) -> Result<Explained, Str
 
 /// One condition of readiness; the error says what is missing.
 pub type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// One condition of readiness in words.
+pub type Detail = Box<dyn Fn() -> String + Send + Sync>;
 
 impl fmt::Debug for AdminContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,6 +10,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use tokio::io::ReadBuf;
+
 use crate::io::Io;
 
 /// First size: a head and a small body in one read, 1 KiB answers four at a time.
@@ -21,9 +23,18 @@ const LARGE: usize = 64 * 1024;
 const ROOM: usize = 1024;
 /// Free buffers kept per thread: 64 of 8 KiB are half a MiB, about the connections active in one turn.
 const FREE: usize = 64;
+/// Large ones: a body that flows needs its buffer for as long as it flows, and few do at once.
+const FREE_LARGE: usize = 4;
 
 thread_local! {
     static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Those to read into: as long as they are large, for what is read into has to be initialised.
+    static FILLED: RefCell<Filled> = const { RefCell::new(Filled { small: Vec::new(), large: Vec::new() }) };
+}
+
+struct Filled {
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
 }
 
 fn take() -> Vec<u8> {
@@ -44,8 +55,10 @@ fn give(mut bytes: Vec<u8>) {
 /// Bytes read from a peer, consumed from the front.
 #[derive(Default)]
 pub struct Buf {
+    /// What is beyond `end` was read earlier, or is zero.
     data: Vec<u8>,
     start: usize,
+    end: usize,
     /// A read has filled the buffer: more is coming than heads and small bodies.
     flows: bool,
 }
@@ -54,34 +67,33 @@ impl Buf {
     /// Starts with bytes that were read elsewhere.
     #[must_use]
     pub fn with(data: Vec<u8>) -> Self {
-        Self { data, start: 0, flows: false }
+        Self { start: 0, end: data.len(), flows: false, data }
     }
 
     /// What is there.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.data[self.start..]
+        &self.data[self.start..self.end]
     }
 
     /// True if nothing is there.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.start == self.data.len()
+        self.start == self.end
     }
 
     /// Number of bytes there.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.data.len() - self.start
+        self.end - self.start
     }
 
     /// Drops the first `n` bytes, which are there.
     pub fn consume(&mut self, n: usize) {
         self.start += n;
-        debug_assert!(self.start <= self.data.len());
-        if self.start == self.data.len() {
-            self.data.clear();
-            self.start = 0;
+        debug_assert!(self.start <= self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
         }
     }
 
@@ -91,47 +103,76 @@ impl Buf {
     /// Those of the socket.
     pub fn poll_fill(&mut self, io: &Io, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.make_room();
-        let n = ready!(io.poll_read_buf(cx, &mut self.data))?;
-        self.flows = self.data.len() == self.data.capacity();
+        let mut free = ReadBuf::new(&mut self.data[self.end..]);
+        let n = ready!(io.poll_read(cx, &mut free))?;
+        self.end += n;
+        self.flows = self.end == self.data.len();
         Poll::Ready(Ok(n))
     }
 
     /// Gives the memory back if nothing is there.
     pub fn release(&mut self) {
-        if self.is_empty() && self.data.capacity() > 0 {
-            self.start = 0;
-            self.flows = false;
-            give(std::mem::take(&mut self.data));
+        if self.is_empty() && !self.data.is_empty() {
+            *self = Self { data: std::mem::take(&mut self.data), ..Self::default() };
+            self.give_back();
         }
     }
 
     /// Leaves room for a read worth its syscall.
+    #[inline]
     fn make_room(&mut self) {
-        if self.data.capacity() == 0 {
-            self.data = take();
+        if self.data.len() - self.end < ROOM || self.flows {
+            self.grow();
+        }
+    }
+
+    fn grow(&mut self) {
+        if self.data.is_empty() {
+            self.data = FILLED.with_borrow_mut(|pool| pool.small.pop()).unwrap_or_else(|| vec![0; SMALL]);
             return;
         }
-        if self.flows && self.data.capacity() < LARGE {
-            self.data.reserve_exact(LARGE - self.data.len());
+        if self.flows && self.data.len() < LARGE {
+            self.exchange();
         }
-        if self.data.capacity() - self.data.len() >= ROOM {
+        if self.data.len() - self.end >= ROOM {
             return;
         }
         if self.start > 0 {
-            self.data.drain(..self.start);
-            self.start = 0;
+            self.data.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
         }
-        if self.data.capacity() - self.data.len() < ROOM {
+        if self.data.len() - self.end < ROOM {
             // Heads end at `maxHeaderBytes`, bodies are consumed as they come: who fills is bounded.
-            self.data.reserve(LARGE);
+            self.data.resize(self.data.len() + LARGE, 0);
         }
+    }
+
+    /// Takes a large buffer in place of a smaller one.
+    fn exchange(&mut self) {
+        let large = FILLED.with_borrow_mut(|pool| pool.large.pop());
+        let mut large = large.unwrap_or_else(|| vec![0; LARGE]);
+        large[..self.len()].copy_from_slice(self.bytes());
+        let (len, flows) = (self.len(), self.flows);
+        self.give_back();
+        *self = Self { data: large, start: 0, end: len, flows };
+    }
+
+    /// Leaves an empty buffer.
+    fn give_back(&mut self) {
+        let data = std::mem::take(&mut self.data);
+        (self.start, self.end) = (0, 0);
+        FILLED.with_borrow_mut(|pool| match data.len() {
+            SMALL if pool.small.len() < FREE => pool.small.push(data),
+            LARGE if pool.large.len() < FREE_LARGE => pool.large.push(data),
+            _ => drop(data),
+        });
     }
 }
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        if self.data.capacity() > 0 {
-            give(std::mem::take(&mut self.data));
+        if !self.data.is_empty() {
+            self.give_back();
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Results go to stdout, everything else to stderr. A subcommand that does not work yet is not offered.
 
 mod explain;
+mod pod;
 mod quick;
 mod validate;
 
@@ -22,7 +23,7 @@ use crate::{
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Command::Run(args) => run(args, cli.log_format, cli.verbose),
+        Command::Run(args) => run(*args, cli.log_format, cli.verbose),
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Demo(args) => demo::run(&args, cli.log_format, cli.verbose),
@@ -55,7 +56,7 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Carry traffic
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Check documents: one line FILE:LINE:COL: MESSAGE for every fault
     Validate(ValidateArgs),
     /// Tell what a request would get, and which line of which file decides it
@@ -69,17 +70,19 @@ enum Command {
 #[command(override_usage = RUN_USAGE, after_help = RUN_EXAMPLES)]
 struct RunArgs {
     /// Files of YAML documents, or directories of *.yaml and *.yml files; read again when they change
-    #[arg(long, value_name = "PATH", num_args = 1.., required_unless_present = "listen", conflicts_with_all = ["listen", "to", "admin"])]
+    #[arg(long, value_name = "PATH", num_args = 1.., required_unless_present_any = ["listen", "control_plane"], conflicts_with_all = ["listen", "to", "admin", "control_plane"])]
     config: Vec<PathBuf>,
     /// Without a file: where to listen, IP:PORT or :PORT (every IPv4 address)
-    #[arg(long, value_name = "ADDR", requires = "to")]
+    #[arg(long, value_name = "ADDR", requires = "to", conflicts_with = "control_plane")]
     listen: Option<String>,
     /// Without a file: the service behind, HOST:PORT, IP:PORT or :PORT (this machine)
     #[arg(long, value_name = "ADDR", requires = "listen")]
     to: Option<String>,
-    /// Without a file: where the admin port listens [default: 127.0.0.1:9990]
-    #[arg(long, value_name = "ADDR", requires = "listen")]
+    /// Without a file: where the admin port listens [default: 127.0.0.1:9990; in a pod every address]
+    #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
+    #[command(flatten)]
+    pod: pod::PodArgs,
 }
 
 /// Arguments of `validate`.
@@ -140,6 +143,12 @@ enum Output {
 }
 
 fn run(args: RunArgs, format: LogFormat, verbose: u8) -> ExitCode {
+    if args.pod.control_plane.is_some() {
+        return match args.pod.bootstrap(args.admin.as_deref()) {
+            Ok(boot) => control::discovered::run(boot, format, verbose),
+            Err(e) => usage(&e),
+        };
+    }
     let source = match (args.listen, args.to) {
         (Some(listen), Some(to)) => match quick::source(&listen, &to, args.admin.as_deref()) {
             Ok(source) => ConfigSource::Text(source),
@@ -215,7 +224,8 @@ Exit codes: 0 done, 1 found faults, 2 wrong usage.";
 
 const RUN_USAGE: &str = "\
 outrigger-proxy run [OPTIONS] --config PATH...
-       outrigger-proxy run [OPTIONS] --listen ADDR --to ADDR [--admin ADDR]";
+       outrigger-proxy run [OPTIONS] --listen ADDR --to ADDR [--admin ADDR]
+       outrigger-proxy run [OPTIONS] --control-plane ADDR";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -223,6 +233,7 @@ Examples:
   outrigger-proxy run --listen 127.0.0.1:8080 --to 10.0.0.7:80 --admin 127.0.0.1:9990
   outrigger-proxy run --config proxy.yaml routes.yaml
   outrigger-proxy run --config /etc/outrigger
+  outrigger-proxy run --control-plane outrigger-control-plane.outrigger-system.svc:9980   in a pod
 
 A changed file is taken over without closing a connection; so does SIGHUP. A faulty one changes nothing.
 SIGTERM and SIGINT drain: new connections are refused, work in flight finishes (at most spec.drainTimeout).

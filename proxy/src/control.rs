@@ -9,6 +9,8 @@
 
 mod context;
 mod debounce;
+pub mod discovered;
+mod expiry;
 mod limits;
 mod reload;
 mod signals;
@@ -16,6 +18,7 @@ pub mod sources;
 mod watch;
 pub mod wiring;
 mod workers;
+mod workload;
 
 use std::{
     future::pending,
@@ -35,6 +38,7 @@ use self::{signals::Signal, watch::Watch, workers::Workers};
 use crate::{
     admin,
     cli::{self, LogFormat},
+    discovery::Routing,
     observe::{
         Observer,
         diagnostics::{FilterError, Handle},
@@ -128,7 +132,7 @@ pub fn run(source: &ConfigSource, format: LogFormat, verbose: u8) -> ExitCode {
                 ConfigSource::Text(_) => None,
             };
             let mut proxy = Proxy::start(compiled, diagnostics).await?;
-            Ok(proxy.serve(source, watch, &mut signals).await)
+            Ok(proxy.serve(Some(source), watch, &mut signals).await)
         })
     });
     match result {
@@ -179,13 +183,24 @@ impl Proxy {
     /// # Errors
     /// What cannot be bound or started; nothing runs then that outlives the runtime.
     pub async fn start(compiled: Compiled, diagnostics: Handle) -> Result<Self, StartError> {
+        Self::start_with(compiled, None, diagnostics, |_, _| {}).await
+    }
+
+    /// The same, with what the control plane says beside documents. `before` is called before requests are taken.
+    async fn start_with(
+        compiled: Compiled,
+        routing: Option<Routing>,
+        diagnostics: Handle,
+        before: impl FnOnce(&Arc<Shared>, &Resolver),
+    ) -> Result<Self, StartError> {
         match limits::raise_open_files() {
             Ok(limit) => tracing::debug!(limit, "open files"),
             Err(e) => tracing::warn!("the limit on open files stays as it is: {e}"),
         }
         let workers = compiled.model.proxy.workers.map_or_else(limits::default_workers, usize::from).max(1);
         let admin_address = compiled.model.proxy.admin;
-        let shared = Shared::start(compiled, workers, Observer::new(workers)).map_err(StartError::Faults)?;
+        let shared = Shared::start_with(compiled, routing, workers, Observer::new(workers));
+        let shared = shared.map_err(StartError::Faults)?;
         let admin_listener = TcpListener::bind(admin_address).await.map_err(|e| StartError::Admin(admin_address, e))?;
         let admin_address = admin_listener.local_addr()?;
         let snapshot = shared.snapshot();
@@ -197,11 +212,16 @@ impl Proxy {
         if timeout(FIRST_ANSWERS, resolver.settled()).await.is_err() {
             tracing::warn!("some names are not resolved yet; requests to them fail until they are");
         }
+        before(&shared, &resolver);
         let workers = Workers::spawn(&shared)?;
         let shutdown = Arc::new(Notify::new());
         let context = context::context(diagnostics, Arc::clone(&shutdown), Arc::clone(&shared));
         // Ends with the phase `Stopping`.
         drop(tokio::spawn(admin::serve(admin_listener, Arc::clone(&shared), context)));
+
+        // Both run for as long as the process does, and hold nothing that has to be finished.
+        drop(tokio::spawn(workload::follow(Arc::clone(&shared))));
+        drop(tokio::spawn(expiry::watch(Arc::clone(&shared))));
 
         announce(&snapshot, None);
         tracing::info!(address = %admin_address, "admin listening");
@@ -226,16 +246,32 @@ impl Proxy {
     ///
     /// A drain that the admin port was asked for does not end the process: readiness is gone, work in flight
     /// finishes, and a signal or `/shutdown` ends it. That is what a `preStop` hook wants.
-    async fn serve(&mut self, source: &ConfigSource, mut watch: Option<Watch>, signals: &mut Signals) -> Ending {
+    async fn serve(
+        &mut self,
+        source: Option<&ConfigSource>,
+        mut watch: Option<Watch>,
+        signals: &mut Signals,
+    ) -> Ending {
         let mut phase = self.shared.phase();
         let draining = self.shared.phase();
         loop {
-            if let Some(watch) = &mut watch {
-                watch.name(TlsContexts::files(&self.shared.snapshot().model));
+            let snapshot = self.shared.snapshot();
+            let named = watch.as_mut().is_some_and(|watch| watch.name(TlsContexts::files(&snapshot.model)));
+            if named && snapshot.tls.is_outdated(&snapshot.model) {
+                // A file was replaced after it was read and before it was watched: the watch knows the new content
+                // only, and would not call it a change.
+                let Some(loaded) = again(source, watch.as_mut()) else { continue };
+                if reload::reload(&self.shared, loaded) {
+                    self.resolver.sync();
+                }
             }
+            drop(snapshot);
             let loaded = tokio::select! {
                 signal = signals.next() => match signal {
-                    Signal::Reload => watch.as_mut().map_or_else(|| source.load(), Watch::load),
+                    Signal::Reload => match again(source, watch.as_mut()) {
+                        Some(loaded) => loaded,
+                        None => continue,
+                    },
                     Signal::End(_) => break,
                 },
                 loaded = changed(&mut watch) => loaded,
@@ -284,6 +320,11 @@ impl Proxy {
         wiring::flush(&self.shared);
         Ending::Done
     }
+}
+
+/// What is loaded on demand. `None`: the control plane sends what changes without being asked.
+fn again(source: Option<&ConfigSource>, watch: Option<&mut Watch>) -> Option<watch::Loaded> {
+    watch.map(Watch::load).or_else(|| source.map(ConfigSource::load))
 }
 
 async fn changed(watch: &mut Option<Watch>) -> watch::Loaded {

@@ -10,7 +10,10 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::http::{Headers, Known};
+use crate::{
+    http::{Headers, Known},
+    trace_context::hex,
+};
 
 #[cfg(test)]
 mod tests;
@@ -124,18 +127,14 @@ impl RequestId {
     }
 
     fn uuid(value: u128) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = *b"00000000-0000-0000-0000-000000000000";
-        let mut at = 0;
-        for byte in value.to_be_bytes() {
-            if matches!(at, 8 | 13 | 18 | 23) {
-                at += 1;
-            }
-            text[at] = DIGITS[usize::from(byte >> 4)];
-            text[at + 1] = DIGITS[usize::from(byte & 15)];
-            at += 2;
+        /// Where the two digits of each byte stand; hyphens are between.
+        const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+        let mut bytes = [0; MAX];
+        bytes[..36].fill(b'-');
+        for (byte, at) in value.to_be_bytes().into_iter().zip(PLACES) {
+            [bytes[at], bytes[at + 1]] = hex::PAIRS[usize::from(byte)];
         }
-        Self::copy(&text)
+        Self { bytes, len: 36 }
     }
 
     /// `value` has at most [`MAX`] bytes; more are cut off.

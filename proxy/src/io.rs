@@ -12,6 +12,7 @@
 //! Under TLS a write is taken before it is on the wire: who stops writing calls [`Io::poll_flush`], or
 //! one of the `write_all`s, which flush.
 
+mod gathered;
 mod handshake;
 mod info;
 mod session;
@@ -34,6 +35,7 @@ use tokio::{
 };
 
 use crate::{observe::ConnectionObserver, tls::TlsInfo};
+pub use gathered::{Gathered, Writer};
 pub use session::Fate;
 use session::Session;
 
@@ -330,8 +332,8 @@ impl Io {
         self.tcp.into_inner()
     }
 
-    /// Closes with a reset: what is under way is dropped, and the peer learns that it was.
-    pub fn abort(self) {
+    /// Makes the close that follows a reset: what is under way is dropped, and the peer learns that it was.
+    pub fn abort(&self) {
         // A socket that is gone already needs no reset.
         drop(self.tcp.borrow().set_zero_linger());
     }

@@ -12,6 +12,7 @@ pub mod trace_context;
 pub mod edit;
 pub mod fault;
 
+pub mod clock;
 pub mod deadline;
 pub mod policy;
 pub mod timer;
@@ -35,4 +36,5 @@ pub mod shared;
 pub mod cli;
 pub mod control;
 pub mod demo;
+pub mod discovery;
 pub mod resolve;

@@ -8,6 +8,7 @@
 mod cells;
 mod families;
 mod log;
+mod plaintext;
 mod registry;
 mod route;
 mod totals;
@@ -21,6 +22,7 @@ pub mod render;
 pub(crate) mod tests;
 
 use std::{
+    net::IpAddr,
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
@@ -32,11 +34,13 @@ use std::{
 use outrigger_config::model::{self, Direction};
 
 pub use cells::{BUCKETS, Counter, Distribution};
+pub use plaintext::{Open, Unproven};
 pub use registry::{OTHER, SERIES_LIMIT};
-pub use route::{Record, RouteObserver};
+pub use route::{AccessNote, ConnectionRecord, Record, RouteObserver};
 pub use totals::{RouteKey, Totals};
 pub use upstream::{ConnectionObserver, Outcome, RetryResult, Side, UpstreamObserver};
 
+use crate::error::Reason;
 use families::Family;
 use registry::Registry;
 use upstream::Named;
@@ -53,6 +57,8 @@ pub struct Observer {
     control_plane: AtomicI8,
     /// State of breakers, by upstream and scope.
     circuits: Mutex<Vec<Arc<Circuit>>>,
+    /// Who comes without mutual TLS.
+    plaintext: Arc<plaintext::Sources>,
 }
 
 impl Observer {
@@ -73,6 +79,7 @@ impl Observer {
             identity_expiry: AtomicU64::new(0),
             control_plane: AtomicI8::new(-1),
             circuits: Mutex::default(),
+            plaintext: Arc::default(),
         })
     }
 
@@ -90,6 +97,8 @@ impl Observer {
             correlation: [cell(Family::Correlation, "generated"), cell(Family::Correlation, "kept")],
             attributed: AttributedBy::ALL.map(|s| cell(Family::Attributed, s.as_str())),
             detected: Named::new(Family::Detected),
+            handshakes_failed: Named::new(Family::HandshakesFailed),
+            plaintext: plaintext::Cells::default(),
             core: Rc::new(core),
         })
     }
@@ -115,6 +124,17 @@ impl Observer {
     pub fn set_identity_expiry(&self, expiry: Option<SystemTime>) {
         let seconds = expiry.and_then(|e| e.duration_since(UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs());
         self.identity_expiry.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Counts an event of discovery. Rare: it happens when a destination is met for the first time, or not known.
+    pub fn discovery(&self, event: &'static str) {
+        self.registry.counter(Family::Discovery, &[event], self.workers).add_shared(1);
+    }
+
+    /// Who comes without mutual TLS to listeners that let him.
+    #[must_use]
+    pub fn plaintext(&self) -> serde_json::Value {
+        self.plaintext.view()
     }
 
     /// Whether the control plane is connected; `None`: the proxy has none.
@@ -204,6 +224,8 @@ pub struct WorkerObserver {
     correlation: [Arc<Counter>; 2],
     attributed: [Arc<Counter>; 3],
     detected: Named,
+    handshakes_failed: Named,
+    plaintext: plaintext::Cells,
 }
 
 impl WorkerObserver {
@@ -234,6 +256,18 @@ impl WorkerObserver {
     /// An outbound call was tied to an inbound request, or was not.
     pub fn attributed(&self, source: AttributedBy) {
         self.attributed[source as usize].add(1);
+    }
+
+    /// A client's TLS handshake came to nothing.
+    pub fn handshake_failed(&self, reason: Reason) {
+        self.handshakes_failed.add(&self.core, reason.token());
+    }
+
+    /// A connection without mutual TLS is let in, and is there until the value is dropped.
+    #[must_use]
+    pub fn unproven(&self, listener: &Arc<str>, source: IpAddr, kind: Unproven) -> Open {
+        self.plaintext.add(&self.core, listener, source, kind);
+        self.core.observer.plaintext.open(listener, source, kind, SystemTime::now())
     }
 
     /// Detection found that a connection speaks `protocol`.

@@ -1,4 +1,4 @@
-//! Names to endpoints: keeps the endpoints of every upstream with a DNS source up to date.
+//! Names to endpoints: keeps the endpoints of every upstream whose source is DNS or a registry up to date.
 //!
 //! One task per upstream on the control thread asks, publishes into [`UpstreamState`] and sleeps until the
 //! answer expires. What an answer means is decided in `policy`, without a socket; how it is got in
@@ -7,10 +7,15 @@
 //!
 //! [`UpstreamState`]: crate::shared::UpstreamState
 
+mod consul;
+mod etcd;
 mod lookup;
 mod names;
 mod policy;
+mod registry;
 mod servers;
+mod source;
+mod zookeeper;
 
 use std::{
     collections::HashMap,
@@ -30,6 +35,7 @@ pub use self::servers::{Servers, WrongServers};
 use self::{
     lookup::Lookup,
     policy::{Answer, Schedule, Step},
+    source::{AnyRegistry, Names, Source},
 };
 use crate::{error::Reason, shared::Shared};
 
@@ -107,7 +113,8 @@ impl Resolver {
         let mut tasks = HashMap::new();
         for upstream in &self.inner.shared.snapshot().upstreams {
             let (name, source) = (&upstream.config.name, &upstream.config.source);
-            if matches!(source, EndpointSource::Static(_)) {
+            if !matches!(source, EndpointSource::Dns { .. } | EndpointSource::Srv { .. } | EndpointSource::Registry(_))
+            {
                 continue;
             }
             let kept = old.get(name).filter(|t| t.source == *source).cloned();
@@ -138,8 +145,17 @@ impl Resolver {
     fn spawn(&self, name: &Arc<str>, source: &EndpointSource) -> Task {
         let kick = Arc::new(Notify::new());
         let first = FirstAnswer::new(&self.inner.unsettled);
-        let keep = keep(Arc::clone(&self.inner), Arc::clone(name), source.clone(), Arc::clone(&kick), first);
-        Task { source: source.clone(), kick, abort: tokio::spawn(keep).abort_handle() }
+        let life = Life { inner: Arc::clone(&self.inner), name: Arc::clone(name), source: source.clone() };
+        let task = match source {
+            EndpointSource::Registry(registry) => {
+                tokio::spawn(life.keep(AnyRegistry::new(registry), Arc::clone(&kick), first))
+            }
+            _ => {
+                let names = Names::new(Arc::clone(&self.inner), source.clone());
+                tokio::spawn(life.keep(names, Arc::clone(&kick), first))
+            }
+        };
+        Task { source: source.clone(), kick, abort: task.abort_handle() }
     }
 }
 
@@ -159,19 +175,32 @@ impl Drop for FirstAnswer {
     }
 }
 
-/// The life of one upstream's name.
-async fn keep(inner: Arc<Inner>, name: Arc<str>, source: EndpointSource, kick: Arc<Notify>, first: FirstAnswer) {
-    let mut first = Some(first);
-    let mut schedule = Schedule::default();
-    loop {
-        let answer = inner.ask(&source).await;
-        let (step, wait) = schedule.take(answer, fastrand::f64());
-        inner.publish(&name, &source, step, wait);
-        drop(first.take());
-        let asked = Instant::now();
-        tokio::select! {
-            () = sleep(wait) => {}
-            () = kick.notified() => sleep_until(asked + KICK_PAUSE.min(wait)).await,
+/// The life of one upstream's source.
+struct Life {
+    inner: Arc<Inner>,
+    name: Arc<str>,
+    source: EndpointSource,
+}
+
+impl Life {
+    async fn keep(self, mut source: impl Source, kick: Arc<Notify>, first: FirstAnswer) {
+        let mut first = Some(first);
+        let mut schedule = match &self.source {
+            EndpointSource::Registry(_) => Schedule::of_registry(),
+            _ => Schedule::default(),
+        };
+        let mut fresh = true;
+        loop {
+            let answer = source.next(fresh).await;
+            let (step, wait) = schedule.take(answer, fastrand::f64());
+            fresh = matches!(step, Step::Keep { .. });
+            self.inner.publish(&self.name, &self.source, step, wait);
+            drop(first.take());
+            let asked = Instant::now();
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = kick.notified() => sleep_until(asked + KICK_PAUSE.min(wait)).await,
+            }
         }
     }
 }
@@ -186,7 +215,10 @@ impl Inner {
         };
         let answer = async {
             match source {
-                EndpointSource::Static(_) => Answer::Nothing { ttl: None, details: "no name".into() },
+                EndpointSource::Static(_)
+                | EndpointSource::Registry(_)
+                | EndpointSource::Discovered
+                | EndpointSource::Local { .. } => Answer::Nothing { ttl: None, details: "no name".into() },
                 EndpointSource::Dns { name, port } => policy::addresses(lookup.addresses(name).await, *port),
                 EndpointSource::Srv { name } => lookup.services(name).await,
             }
@@ -233,7 +265,7 @@ impl Inner {
             }
             Step::Empty { details } => {
                 if !before.endpoints.is_empty() {
-                    tracing::warn!(upstream = name, "the name has no addresses any more: {details}");
+                    tracing::warn!(upstream = name, "there are no addresses any more: {details}");
                     state.resolved(Vec::new(), next, self.shared.workers);
                 }
                 state.failed(Reason::DnsError, details);

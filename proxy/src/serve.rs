@@ -2,16 +2,19 @@
 //!
 //! The two stories are [`connection::serve`] and [`request::serve`]; each is read from top to bottom.
 
+pub mod access;
 pub mod admit;
 pub mod attempt;
 pub mod connection;
 pub mod exchange;
 pub mod http1;
 pub mod http2;
+mod locate;
 pub mod mirror;
 pub mod opaque;
 pub mod reply;
 pub mod request;
+pub mod scratch;
 pub mod view;
 pub mod worker;
 

@@ -7,16 +7,18 @@
 //! snapshot through [`Shared::changes`] and keep their own reference: a request never touches a
 //! reference count that another thread writes.
 
+mod endpoints;
+
 use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64},
     },
     time::{Duration, SystemTime},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use outrigger_config::{
     Compiled, Fault, Severity,
     model::{self, Endpoint, EndpointSource, Model, UpstreamId},
@@ -25,16 +27,18 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    discovery::{Discovery, Routing},
     error::Reason,
     fallback::Store,
     inflight::InFlight,
     observe::Observer,
     policy::{Target, breaker::State},
     resolve::Kicker,
-    tls::TlsContexts,
-    upstream::balance::Presence,
+    tls::{Identity, TlsContexts},
     upstream::connect::KEEPALIVE,
 };
+
+pub use endpoints::{EndpointSet, EndpointState, Resolution, WorkerSlot};
 
 /// Backlog of listening sockets; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -55,6 +59,9 @@ pub struct Shared {
     /// Last good answers (`staleIfError`).
     pub good: Arc<Store>,
     resolver: OnceLock<Kicker>,
+    discovery: OnceLock<Arc<Discovery>>,
+    /// The identity that a source other than files has delivered last.
+    delivered: ArcSwapOption<Identity>,
 }
 
 /// Where the process is in its life.
@@ -84,6 +91,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<BoundListener>>,
     /// When it was applied.
     pub applied: SystemTime,
+    /// Where redirected connections go; `None`: the configuration is of files.
+    pub routing: Option<Arc<Routing>>,
 }
 
 impl Snapshot {
@@ -118,89 +127,8 @@ pub struct UpstreamState {
     /// rule or its route.
     pub rules: Vec<Arc<Target>>,
     endpoints: ArcSwap<EndpointSet>,
-}
-
-/// The endpoints of an upstream at one time.
-pub struct EndpointSet {
-    /// In the order of the source.
-    pub endpoints: Vec<Arc<EndpointState>>,
-    /// How they were found.
-    pub resolution: Resolution,
-}
-
-/// How the endpoints of an upstream were found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resolution {
-    /// They are written down.
-    Static,
-    /// The first answer is awaited.
-    Pending,
-    /// The resolver answered.
-    Resolved {
-        /// When.
-        at: SystemTime,
-        /// How long the answer holds.
-        ttl: Duration,
-    },
-    /// The resolver failed; the endpoints are those of the last good answer, if there was one.
-    Failed {
-        /// When.
-        at: SystemTime,
-        /// `DnsTimeout` or `DnsError`.
-        reason: Reason,
-        /// What it said.
-        details: String,
-    },
-}
-
-/// One endpoint, kept while its upstream lists it.
-pub struct EndpointState {
-    /// Address, weight, zone.
-    pub config: Endpoint,
-    /// One slot per worker, written by that worker alone.
-    pub workers: Box<[WorkerSlot]>,
-    /// Since when it is there, and whether it asked to be left alone.
-    pub presence: Presence,
-}
-
-/// What one worker knows of one endpoint. On a cache line of its own; written with plain stores.
-#[derive(Default)]
-#[repr(align(128))]
-pub struct WorkerSlot {
-    /// Requests in flight.
-    pub in_flight: AtomicU32,
-    /// Connections open.
-    pub connections: AtomicU32,
-    /// Requests since the start.
-    pub requests: AtomicU64,
-    /// Of those, how many failed (connect, protocol, time-out, 5xx).
-    pub failures: AtomicU64,
-    /// Bits of an `f64`: peak-EWMA of the latency in seconds.
-    pub ewma_bits: AtomicU64,
-}
-
-impl EndpointState {
-    fn new(config: Endpoint, workers: usize, presence: Presence) -> Self {
-        Self { config, workers: (0..workers).map(|_| WorkerSlot::default()).collect(), presence }
-    }
-
-    /// The state of `config` beside `old`, the endpoints so far: kept, new with another weight or zone, or
-    /// joining; the first endpoints of all join nobody.
-    fn beside(old: &[Arc<Self>], config: Endpoint, workers: usize, now: Instant) -> Arc<Self> {
-        let presence = match old.iter().find(|o| o.config.address == config.address) {
-            Some(same) if same.config == config => return Arc::clone(same),
-            Some(same) => same.presence.continued(),
-            None if old.is_empty() => Presence::founding(now),
-            None => Presence::joining(now),
-        };
-        Arc::new(Self::new(config, workers, presence))
-    }
-
-    /// Requests in flight, all workers together.
-    #[must_use]
-    pub fn in_flight(&self) -> u32 {
-        self.workers.iter().map(|w| w.in_flight.load(Ordering::Relaxed)).sum()
-    }
+    /// Whether there was an answer, good or bad: one channel for all states of a source, over reloads.
+    answered: watch::Sender<bool>,
 }
 
 impl UpstreamState {
@@ -221,7 +149,10 @@ impl UpstreamState {
         });
         let rules = rules.collect();
         let (endpoints, resolution) = Self::first_endpoints(&config, workers, now, old);
-        Self { config, target, rules, endpoints: ArcSwap::from_pointee(EndpointSet { endpoints, resolution }) }
+        let known = old.filter(|o| o.config.source == config.source);
+        let answered = known.map_or_else(|| watch::Sender::new(false), |o| o.answered.clone());
+        let endpoints = ArcSwap::from_pointee(EndpointSet { endpoints, resolution });
+        Self { config, target, rules, endpoints, answered }
     }
 
     /// The state of a policy that targets this rule, under this configuration.
@@ -251,7 +182,11 @@ impl UpstreamState {
                 let all = list.iter().map(|e| EndpointState::beside(known, e.clone(), workers, now)).collect();
                 (all, Resolution::Static)
             }
-            EndpointSource::Dns { .. } | EndpointSource::Srv { .. } => (Vec::new(), Resolution::Pending),
+            EndpointSource::Dns { .. }
+            | EndpointSource::Srv { .. }
+            | EndpointSource::Registry(_)
+            | EndpointSource::Discovered
+            | EndpointSource::Local { .. } => (Vec::new(), Resolution::Pending),
         }
     }
 
@@ -272,8 +207,25 @@ impl UpstreamState {
         &self.endpoints
     }
 
+    /// True once a resolver has said anything of the source, good or bad.
+    #[must_use]
+    pub fn answered(&self) -> watch::Receiver<bool> {
+        self.answered.subscribe()
+    }
+
+    /// Takes what `newer`, of the same source, has been told: a request may still be under the older one.
+    pub fn adopt(&self, newer: &Self) {
+        if !std::ptr::eq(self, newer) {
+            self.endpoints.store(newer.endpoints.load_full());
+        }
+    }
+
     /// Takes the answer of a resolver. Endpoints that were there before keep their state.
     pub fn resolved(&self, list: Vec<Endpoint>, ttl: Duration, workers: usize) {
+        self.replace(list, Resolution::Resolved { at: SystemTime::now(), ttl }, workers);
+    }
+
+    fn replace(&self, list: Vec<Endpoint>, resolution: Resolution, workers: usize) {
         let old = self.endpoints.load();
         let now = Instant::now();
         let endpoints: Vec<_> =
@@ -282,8 +234,18 @@ impl UpstreamState {
         for target in std::iter::once(&self.target).chain(&self.rules) {
             target.retain(listed);
         }
-        let resolution = Resolution::Resolved { at: SystemTime::now(), ttl };
         self.endpoints.store(Arc::new(EndpointSet { endpoints, resolution }));
+        self.answered.send_replace(true);
+    }
+
+    /// Takes what the control plane says. Endpoints that were there before keep their state; the same list changes nothing.
+    pub fn discovered(&self, list: &[Endpoint], workers: usize) {
+        let old = self.endpoints.load();
+        let known = matches!(old.resolution, Resolution::Discovered { .. });
+        if known && old.endpoints.iter().map(|e| &e.config).eq(list) {
+            return;
+        }
+        self.replace(list.to_vec(), Resolution::Discovered { at: SystemTime::now() }, workers);
     }
 
     /// Notes a failure of the resolver; the last good answer stays.
@@ -291,6 +253,7 @@ impl UpstreamState {
         let old = self.endpoints.load();
         let resolution = Resolution::Failed { at: SystemTime::now(), reason, details };
         self.endpoints.store(Arc::new(EndpointSet { endpoints: old.endpoints.clone(), resolution }));
+        self.answered.send_replace(true);
     }
 }
 
@@ -300,7 +263,20 @@ impl Shared {
     /// # Errors
     /// A listener that cannot be bound, with its place.
     pub fn start(compiled: Compiled, workers: usize, observer: Arc<Observer>) -> Result<Arc<Self>, Vec<Fault>> {
-        let snapshot = build(compiled, None, workers)?;
+        Self::start_with(compiled, None, workers, observer)
+    }
+
+    /// The same, with what the control plane says beside documents.
+    ///
+    /// # Errors
+    /// As [`Shared::start`].
+    pub fn start_with(
+        compiled: Compiled,
+        routing: Option<Routing>,
+        workers: usize,
+        observer: Arc<Observer>,
+    ) -> Result<Arc<Self>, Vec<Fault>> {
+        let snapshot = build(compiled, routing, None, None, workers)?;
         Ok(Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             changes: watch::Sender::new(1),
@@ -311,6 +287,8 @@ impl Shared {
             inflight: Arc::default(),
             good: Arc::default(),
             resolver: OnceLock::new(),
+            discovery: OnceLock::new(),
+            delivered: ArcSwapOption::empty(),
         }))
     }
 
@@ -319,11 +297,45 @@ impl Shared {
     /// # Errors
     /// As [`Shared::start`]; what was in force stays in force.
     pub fn apply(&self, compiled: Compiled) -> Result<u64, Vec<Fault>> {
-        let snapshot = build(compiled, Some(&self.snapshot.load()), self.workers)?;
+        self.apply_with(compiled, None)
+    }
+
+    /// The same, with what the control plane says beside documents.
+    ///
+    /// # Errors
+    /// As [`Shared::start`]; what was in force stays in force.
+    pub fn apply_with(&self, compiled: Compiled, routing: Option<Routing>) -> Result<u64, Vec<Fault>> {
+        let delivered = self.delivered.load_full();
+        let snapshot = build(compiled, routing, delivered.as_ref(), Some(&self.snapshot.load()), self.workers)?;
         let version = snapshot.version;
         self.snapshot.store(Arc::new(snapshot));
         self.changes.send_replace(version);
         Ok(version)
+    }
+
+    /// Takes over the identity that its source (a Workload API, the control plane) has delivered, or `None` when it
+    /// has withdrawn it: handshakes fail from then on. No connection is closed. Only the control thread calls this.
+    ///
+    /// # Errors
+    /// No contexts can be made with it, or it has expired and the one before has not; that one stays in force.
+    pub fn deliver_identity(&self, identity: Option<Arc<Identity>>) -> Result<(), Vec<Fault>> {
+        let old = self.snapshot.load_full();
+        let tls = Arc::new(TlsContexts::load_keeping(&old.model, identity.as_ref(), Some(&old.tls))?);
+        self.delivered.store(identity);
+        let snapshot = Snapshot {
+            version: old.version + 1,
+            model: old.model.clone(),
+            warnings: old.warnings.clone(),
+            upstreams: old.upstreams.clone(),
+            tls,
+            listeners: old.listeners.clone(),
+            applied: old.applied,
+            routing: old.routing.clone(),
+        };
+        let version = snapshot.version;
+        self.snapshot.store(Arc::new(snapshot));
+        self.changes.send_replace(version);
+        Ok(())
     }
 
     /// The snapshot in force.
@@ -332,10 +344,28 @@ impl Shared {
         self.snapshot.load_full()
     }
 
+    /// Version of the snapshot in force.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.snapshot.load().version
+    }
+
     /// Versions of snapshots, as they are applied.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Lets workers ask the control plane for destinations. Once, at the start.
+    pub fn set_discovery(&self, discovery: Arc<Discovery>) {
+        // A second one would be of a second control plane, which no process has.
+        drop(self.discovery.set(discovery));
+    }
+
+    /// What the control plane says of destinations; `None`: the configuration is of files.
+    #[must_use]
+    pub fn discovery(&self) -> Option<&Arc<Discovery>> {
+        self.discovery.get()
     }
 
     /// Lets workers ask for a name again ([`Shared::resolve_again`]). Once, at the start.
@@ -369,7 +399,13 @@ impl Shared {
     }
 }
 
-fn build(compiled: Compiled, old: Option<&Snapshot>, workers: usize) -> Result<Snapshot, Vec<Fault>> {
+fn build(
+    compiled: Compiled,
+    routing: Option<Routing>,
+    delivered: Option<&Arc<Identity>>,
+    old: Option<&Snapshot>,
+    workers: usize,
+) -> Result<Snapshot, Vec<Fault>> {
     let Compiled { model, warnings } = compiled;
     let mut faults = Vec::new();
     let mut listeners = Vec::new();
@@ -385,7 +421,9 @@ fn build(compiled: Compiled, old: Option<&Snapshot>, workers: usize) -> Result<S
             }),
         }
     }
-    let tls = match TlsContexts::load(&model) {
+    // A reload of files is refused with the file that cannot be read; the control plane has no say in files.
+    let load = if routing.is_some() { TlsContexts::load_keeping } else { TlsContexts::load };
+    let tls = match load(&model, delivered, old.map(|o| &*o.tls)) {
         Ok(tls) => Arc::new(tls),
         Err(more) => {
             faults.extend(more);
@@ -405,9 +443,16 @@ fn build(compiled: Compiled, old: Option<&Snapshot>, workers: usize) -> Result<S
                 kept => Arc::new(UpstreamState::new(Arc::clone(u), workers, kept.map(|k| &**k))),
             }
         })
-        .collect();
+        .collect::<Vec<_>>();
+    for state in &upstreams {
+        // Before anybody sees the snapshot: a service that is new must not be without endpoints for a moment.
+        if let Some(list) = routing.as_ref().and_then(|r| r.endpoints.get(&state.config.name)) {
+            state.discovered(list, workers);
+        }
+    }
     let version = old.map_or(1, |o| o.version + 1);
-    Ok(Snapshot { version, model, warnings, upstreams, tls, listeners, applied: SystemTime::now() })
+    let routing = routing.map(Arc::new);
+    Ok(Snapshot { version, model, warnings, upstreams, tls, listeners, applied: SystemTime::now(), routing })
 }
 
 fn bind(listener: &model::Listener, workers: usize) -> std::io::Result<BoundListener> {

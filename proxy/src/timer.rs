@@ -3,26 +3,43 @@
 //! Nearly every time limit is set and never met: moving a timer in the wheel for each request would
 //! cost more than the limit is worth. [`Timer`] leaves its one entry where it is as long as it goes off
 //! no later than the limit now asked for; when it does go off early, it is moved on. A keep-alive
-//! connection with a 3 s time-out so moves its entry about once in 3 s, whatever its request rate.
+//! connection with a 3 s time-out so moves its entry about once in 3 s, whatever its request rate. An entry that
+//! will wake the task that asks, and has not gone off, is not even polled.
 
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::clock;
+
 /// See the module.
 #[derive(Default)]
 pub struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Whom the entry wakes.
+    waker: Option<Waker>,
 }
 
 impl Timer {
     /// Ready once `at` is reached. Wakes the task of the last call.
+    #[inline]
     pub fn poll_at(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        if let (Some(sleep), Some(waker)) = (&self.sleep, &self.waker)
+            && sleep.deadline() <= at
+            && !sleep.is_elapsed()
+            && waker.will_wake(cx.waker())
+        {
+            return Poll::Pending;
+        }
+        self.poll_entry(cx, at)
+    }
+
+    fn poll_entry(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
         if sleep.deadline() > at {
             sleep.as_mut().reset(at);
@@ -32,6 +49,9 @@ impl Timer {
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(at);
+        }
+        if !self.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
         }
         Poll::Pending
     }
@@ -74,7 +94,7 @@ impl Idle {
     /// When [`Idle::expired`] wants to be called next.
     pub fn next_look(&mut self) -> Option<Instant> {
         let limit = self.limit?;
-        Some(*self.next.get_or_insert_with(|| Instant::now() + limit / 4))
+        Some(*self.next.get_or_insert_with(|| clock::now() + limit / 4))
     }
 
     /// To be called at [`Idle::next_look`] with the progress so far: true if it has not moved for the limit.

@@ -16,7 +16,7 @@ use std::fmt;
 use crate::http::{Headers, Known};
 
 mod b3;
-mod hex;
+pub(crate) mod hex;
 mod tracestate;
 mod w3c;
 

@@ -6,21 +6,23 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use outrigger_config::model;
-use tokio::time::Instant;
+use outrigger_config::model::{self, EndpointSource};
+use tokio::time::{Instant, timeout};
 
 use crate::{
+    clock,
     error::{Failure, Reason},
     observe::{UpstreamObserver, WorkerObserver},
     policy::Target,
-    shared::{EndpointSet, EndpointState, Resolution, UpstreamState},
-    tls::ClientContext,
+    shared::{EndpointSet, EndpointState, Resolution, Shared, UpstreamState},
+    tls::{ClientContext, TlsContexts},
 };
 
 pub mod balance;
@@ -32,6 +34,9 @@ pub use pool::{H1Conn, H2Lease};
 pub use target::TargetView;
 
 use balance::{Ask, Balancer, Health};
+
+/// How long a request waits for the first answer of a resolver, which gives up after five seconds.
+const FIRST_ANSWER: Duration = Duration::from_secs(6);
 
 /// See the module.
 pub struct UpstreamView {
@@ -51,6 +56,10 @@ pub struct UpstreamView {
     endpoints: RefCell<Rc<Endpoints>>,
     /// Where this process listens.
     own: Rc<[SocketAddr]>,
+    /// Endpoints that a connection was made for and that the source does not list.
+    pins: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
+    /// For endpoints with an identity of their own.
+    contexts: Arc<TlsContexts>,
 }
 
 /// The endpoints as this worker last saw them.
@@ -168,7 +177,7 @@ impl UpstreamView {
     pub fn new(
         state: Arc<UpstreamState>,
         observers: (&Rc<WorkerObserver>, Rc<UpstreamObserver>),
-        tls: Option<Arc<ClientContext>>,
+        (tls, contexts): (Option<Arc<ClientContext>>, &Arc<TlsContexts>),
         worker: usize,
         own: &Rc<[SocketAddr]>,
         old: Option<&Self>,
@@ -182,11 +191,14 @@ impl UpstreamView {
         let fits = |o: &&Self| {
             o.config.tls == config.tls && o.config.protocol == config.protocol && same(o.tls.as_ref(), tls.as_ref())
         };
-        let known = old.filter(fits).map(|o| Rc::clone(&o.endpoints.borrow()));
+        let old = old.filter(fits);
+        let known = old.map(|o| Rc::clone(&o.endpoints.borrow()));
+        let pins = old.map(|o| o.pins.clone()).unwrap_or_default();
         let set = state.endpoints().load_full();
         let endpoints = Endpoints::new(set, &config.policy.load_balancing, worker, known.as_deref(), own);
         let endpoints = RefCell::new(Rc::new(endpoints));
-        Self { config, target, rules, observer, tls, worker, state, endpoints, own: Rc::clone(own) }
+        let contexts = Arc::clone(contexts);
+        Self { config, target, rules, observer, tls, worker, state, endpoints, own: Rc::clone(own), pins, contexts }
     }
 
     /// Chooses an endpoint for a request that is under `targets` and has failed at `tried`. Endpoints that a
@@ -205,7 +217,7 @@ impl UpstreamView {
         let endpoints = self.endpoints.borrow();
         let Endpoints { list, balancer, set, .. } = &**endpoints;
         let max_ejected_percent = self.config.policy.circuit_breaker.as_ref().map_or(100, |b| b.max_ejected_percent);
-        let ask = Ask { now: Instant::now(), hash, max_ejected_percent };
+        let ask = Ask { now: clock::now(), hash, max_ejected_percent };
         let health = |endpoint: &Rc<Endpoint>| {
             let worse = |a, b| match (a, b) {
                 (Health::Ejected, _) | (_, Health::Ejected) => Health::Ejected,
@@ -219,11 +231,72 @@ impl UpstreamView {
         choice.map(|choice| Rc::clone(&list[choice.index])).ok_or_else(|| self.unavailable(set))
     }
 
+    /// Whether its name became known with the request and is not resolved yet: under a control plane destinations come
+    /// when they are called first. With files, readiness has waited for it.
+    #[must_use]
+    pub fn is_new(&self, shared: &Shared) -> bool {
+        matches!(self.config.source, EndpointSource::Dns { .. } | EndpointSource::Srv { .. })
+            && shared.discovery().is_some()
+            && self.state.endpoints().load().resolution == Resolution::Pending
+    }
+
+    /// Waits for the first answer of the resolver, good or bad.
+    pub async fn settle(&self, shared: &Shared) {
+        let mut answered = self.state.answered();
+        if !matches!(timeout(FIRST_ANSWER, answered.wait_for(|answered| *answered)).await, Ok(Ok(_))) {
+            return;
+        }
+        // Another configuration may have come meanwhile, and the answer to its state.
+        let same = |u: &&Arc<UpstreamState>| u.config.name == self.config.name && u.config.source == self.config.source;
+        if let Some(newer) = shared.snapshot().upstreams.iter().find(same).filter(|_| self.is_new(shared)) {
+            self.state.adopt(newer);
+        }
+    }
+
+    /// The endpoint that a connection was made for, whether it is listed or not.
+    pub fn pinned(&self, config: &model::Endpoint) -> Rc<Endpoint> {
+        self.refresh();
+        let same = |e: &&Rc<Endpoint>| e.state.config.address == config.address;
+        if let Some(known) = self.pins.borrow().get(&config.address).filter(|e| e.state.config == *config) {
+            return Rc::clone(known);
+        }
+        if let Some(listed) = self.endpoints.borrow().list.iter().find(same) {
+            return Rc::clone(listed);
+        }
+        // Its state is this worker's alone; the slots before are nobody's.
+        let state = EndpointState::alone(config.clone(), self.worker + 1);
+        let endpoint = Rc::new(Endpoint::new(state, self.worker));
+        endpoint.own.set(self.own.iter().any(|o| leads_to(config.address, *o)));
+        let mut pins = self.pins.borrow_mut();
+        if pins.len() >= MAX_PINS {
+            pins.retain(|_, e| Rc::strong_count(e) > 1);
+        }
+        if pins.len() < MAX_PINS
+            && let Some(replaced) = pins.insert(config.address, Rc::clone(&endpoint))
+        {
+            replaced.retire();
+        }
+        endpoint
+    }
+
+    /// How `endpoint` is dialled, if not in plaintext: as itself demands, else as all of the upstream.
+    ///
+    /// # Errors
+    /// It must prove an identity, and we have none to show.
+    pub fn tls_to(&self, endpoint: &Endpoint) -> Result<Option<Arc<ClientContext>>, Failure> {
+        match &endpoint.state.config.identity {
+            Some(identity) => self.contexts.endpoint(identity).map(Some),
+            None => Ok(self.tls.clone()),
+        }
+    }
+
     /// Closes idle connections to endpoints that `new`, which stands in this one's place, does not have. Nobody
     /// would sweep them, as long as a request or client connection from before keeps this view.
     pub fn retire(&self, new: Option<&Self>) {
         let kept = new.map(|n| Rc::clone(&n.endpoints.borrow()));
         self.endpoints.borrow().retire(kept.as_deref());
+        let kept = |pin: &Rc<Endpoint>| new.is_some_and(|n| n.pins.borrow().values().any(|k| Rc::ptr_eq(k, pin)));
+        self.pins.borrow().values().filter(|pin| !kept(pin)).for_each(|pin| pin.retire());
     }
 
     /// Takes note of endpoints that were resolved since the last look.
@@ -252,7 +325,7 @@ impl UpstreamView {
                 Reason::DestinationUnavailable,
                 format!("the name of upstream {name} resolves to no address"),
             ),
-            Resolution::Static | Resolution::Resolved { .. } => Failure::new(
+            Resolution::Static | Resolution::Resolved { .. } | Resolution::Discovered { .. } => Failure::new(
                 Reason::DestinationUnavailable,
                 format!("upstream {name} has no endpoint that takes requests"),
             ),
@@ -279,12 +352,18 @@ impl UpstreamView {
             while self.close_idle() {}
         }
         let limit = self.config.policy.timeouts.upstream_idle;
-        for endpoint in &self.endpoints.borrow().list {
+        let mut pins = self.pins.borrow_mut();
+        for endpoint in self.endpoints.borrow().list.iter().chain(pins.values()) {
             endpoint.idle.borrow_mut().retain(|c| !c.expired(now, limit) && !c.io.is_stale());
             endpoint.h2.sweep(now, limit.map(|l| l.max(H2_IDLE)));
         }
+        pins.retain(|_, e| Rc::strong_count(e) > 1 || e.slot().connections.load(Ordering::Relaxed) > 0);
     }
 }
+
+/// Endpoints of one upstream and worker that no source lists and that are remembered, with their connections. Beyond it
+/// connections to more of them are made and not kept.
+const MAX_PINS: usize = 1024;
 
 /// HTTP/2 says when it closes (GOAWAY), so an idle connection is no risk and is kept for longer.
 const H2_IDLE: Duration = Duration::from_secs(60);

@@ -8,8 +8,8 @@ mod policy;
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use outrigger_config::model::{
-    AccessPolicy, EndpointSource, HeaderEdits, Listener, ListenerTarget, Model, PathEdit, PathMatch, ProxySettings,
-    RouteMatch, Rule, StringMatch, Upstream, UpstreamTls, ValueMatch,
+    AccessPolicy, EndpointSource, HeaderEdits, IdentitySource, Listener, ListenerTarget, Model, PathEdit, PathMatch,
+    ProxySettings, RouteMatch, Rule, StringMatch, Upstream, UpstreamTls, ValueMatch,
 };
 use serde_json::{Value, json};
 
@@ -43,10 +43,17 @@ pub(super) fn view(snapshot: &Snapshot) -> Value {
 }
 
 pub(super) fn proxy(proxy: &ProxySettings) -> Value {
-    let identity = proxy
-        .identity
-        .as_ref()
-        .map(|i| json!({ "certificate": i.certificate, "privateKey": i.private_key, "trustBundle": i.trust_bundle }));
+    // Where it is from; what is in it is never read here.
+    let identity = proxy.identity.as_ref().map(|source| match source {
+        IdentitySource::Files(i) => {
+            json!({ "certificate": i.certificate, "privateKey": i.private_key, "trustBundle": i.trust_bundle })
+        }
+        IdentitySource::WorkloadApi(i) => json!({
+            "workloadApi": i.socket.as_ref().map_or("SPIFFE_ENDPOINT_SOCKET".into(), |s| format!("unix://{}", s.display())),
+            "hint": i.hint,
+        }),
+        IdentitySource::ControlPlane => json!({ "controlPlane": true }),
+    });
     let log = proxy.telemetry.access_log.as_ref();
     json!({
         "name": proxy.name,
@@ -109,6 +116,9 @@ fn upstream(model: &Model, upstream: &Upstream) -> Value {
         }
         EndpointSource::Dns { name, port } => json!({ "dns": { "name": name, "port": port } }),
         EndpointSource::Srv { name } => json!({ "dns": { "srv": name } }),
+        EndpointSource::Registry(registry) => json!({ "discovery": registry.describe() }),
+        EndpointSource::Discovered => json!("discovered"),
+        EndpointSource::Local { port } => json!({ "local": port }),
     };
     let table = &upstream.routes;
     let matches = table.matches.iter().map(|m| route_match(&table.rules, m));

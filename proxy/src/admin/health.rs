@@ -33,7 +33,10 @@ pub(super) fn readiness(admin: &Admin, verbose: bool, exclude: &[String]) -> Rea
     for (name, result) in own.into_iter().chain(further) {
         let line = match result {
             _ if exclude.iter().any(|e| e == name) => format!("[+]{name} excluded: ok\n"),
-            Ok(()) => format!("[+]{name} ok\n"),
+            Ok(()) => match admin.context.details.iter().find(|(of, _)| *of == name) {
+                Some((_, detail)) => format!("[+]{name} ok: {}\n", detail()),
+                None => format!("[+]{name} ok\n"),
+            },
             Err(missing) => {
                 ready = false;
                 format!("[-]{name} failed: {missing}\n")

@@ -25,6 +25,7 @@ enum Endpoint {
     Config,
     Upstreams,
     Certificates,
+    Plaintext,
     Explain,
     Drain,
     Shutdown,
@@ -32,7 +33,7 @@ enum Endpoint {
 }
 
 /// Path, endpoint, whether it changes something, and what the list of a 404 says about it.
-const TABLE: [(&str, Endpoint, bool, &str); 13] = [
+const TABLE: [(&str, Endpoint, bool, &str); 14] = [
     ("/", Endpoint::Page, false, "the page for people"),
     ("/livez", Endpoint::Livez, false, "the process is alive"),
     ("/healthz", Endpoint::Livez, false, "the same, under its old name"),
@@ -41,6 +42,7 @@ const TABLE: [(&str, Endpoint, bool, &str); 13] = [
     ("/config", Endpoint::Config, false, "the configuration in force, and where each part was written"),
     ("/upstreams", Endpoint::Upstreams, false, "upstreams and their endpoints, live"),
     ("/certificates", Endpoint::Certificates, false, "certificates in use"),
+    ("/plaintext", Endpoint::Plaintext, false, "who still comes without mTLS to permissive listeners"),
     ("/explain", Endpoint::Explain, false, "?listener=&method=&url=&header=NAME:VALUE&from=&o=json|text"),
     ("/stats.json", Endpoint::Stats, false, "the figures of the page"),
     ("/drain", Endpoint::Drain, true, "stop taking work, finish what there is"),
@@ -82,6 +84,7 @@ pub(super) fn answer<B>(admin: &Admin, peer: SocketAddr, request: &Request<B>) -
             let certificates = admin.context.certificates.as_ref().map_or_else(|| json!([]), |c| c());
             json_answer(StatusCode::OK, &certificates)
         }
+        Endpoint::Plaintext => json_answer(StatusCode::OK, &admin.shared.observer.plaintext()),
         Endpoint::Explain => explain(admin, &query),
         Endpoint::Drain => {
             tracing::info!(%peer, "draining, as the admin port was told");

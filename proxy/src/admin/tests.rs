@@ -13,10 +13,10 @@ use hyper_util::rt::TokioIo;
 use outrigger_config::{
     Compiled, Origin,
     model::{
-        AccessLog, Backend, Direction, Endpoint, EndpointSource, HeaderEdits, IdentityFiles, Limits, Listener,
-        ListenerLimits, ListenerProtocol, ListenerTarget, LoadBalancing, LogFormat, Mode, Model, MtlsMode, PathMatch,
-        ProxySettings, RouteKind, RouteMatch, RouteTable, Rule, Telemetry, Timeouts, TrafficPolicy, Upstream,
-        UpstreamId, UpstreamProtocol, UpstreamTls,
+        AccessLog, Backend, Direction, Endpoint, EndpointSource, HeaderEdits, IdentityFiles, IdentitySource, Limits,
+        Listener, ListenerLimits, ListenerProtocol, ListenerTarget, LoadBalancing, LogFormat, Mode, Model, MtlsMode,
+        PathMatch, ProxySettings, RouteKind, RouteMatch, RouteTable, Rule, Telemetry, Timeouts, TrafficPolicy,
+        Upstream, UpstreamId, UpstreamProtocol, UpstreamTls,
     },
 };
 use tokio::{
@@ -80,6 +80,7 @@ fn model() -> Model {
             address: "127.0.0.1:3000".parse().unwrap(),
             weight: 2,
             zone: Some("a".into()),
+            identity: None,
         }]),
         tls: UpstreamTls::None,
         policy,
@@ -94,6 +95,7 @@ fn model() -> Model {
         protocol: ListenerProtocol::Detect,
         mtls: MtlsMode::Permissive,
         target: ListenerTarget::Forward(UpstreamId(0)),
+        original_destination: false,
         limits: ListenerLimits::default(),
         origin: origin(5),
     };
@@ -265,11 +267,11 @@ async fn what_is_in_force_is_shown_with_its_place() {
 #[test]
 fn an_identity_is_named_and_not_read() {
     let mut settings = model().proxy;
-    settings.identity = Some(IdentityFiles {
+    settings.identity = Some(IdentitySource::Files(IdentityFiles {
         certificate: "/nowhere/tls.crt".into(),
         private_key: "/nowhere/tls.key".into(),
         trust_bundle: "/nowhere/ca.crt".into(),
-    });
+    }));
     assert_eq!(config::proxy(&settings)["identity"]["privateKey"], "/nowhere/tls.key");
 }
 

@@ -73,6 +73,7 @@ fn endpoint(upstream: &UpstreamState, state: &EndpointState) -> Value {
         "address": state.config.address.to_string(),
         "weight": state.config.weight,
         "zone": state.config.zone,
+        "identity": state.config.identity,
         "state": upstream.standing(state),
         "in_flight": state.in_flight(),
         "connections": sum(|w| w.connections.load(Ordering::Relaxed).into()),
@@ -94,12 +95,16 @@ fn source(source: &EndpointSource) -> Value {
         EndpointSource::Static(_) => json!({ "kind": "static" }),
         EndpointSource::Dns { name, port } => json!({ "kind": "dns", "name": name, "port": port }),
         EndpointSource::Srv { name } => json!({ "kind": "srv", "name": name }),
+        EndpointSource::Registry(registry) => json!({ "kind": "registry", "registry": registry.describe() }),
+        EndpointSource::Discovered => json!({ "kind": "discovered" }),
+        EndpointSource::Local { port } => json!({ "kind": "local", "port": port }),
     }
 }
 
 fn resolution(resolution: &Resolution) -> Value {
     match resolution {
         Resolution::Static => json!({ "state": "static" }),
+        Resolution::Discovered { at } => json!({ "state": "discovered", "at": seconds(*at) }),
         Resolution::Pending => json!({ "state": "pending" }),
         Resolution::Resolved { at, ttl } => {
             json!({ "state": "resolved", "at": seconds(*at), "ttl_seconds": ttl.as_secs_f64() })
@@ -115,6 +120,10 @@ pub(super) fn stats(admin: &Admin) -> Value {
     let shared = &admin.shared;
     let snapshot = shared.snapshot();
     let phase = *shared.phase().borrow();
+    let unproven = shared.observer.plaintext();
+    let unproven = |listener: &str| {
+        unproven["sources"].as_array().map_or(0, |all| all.iter().filter(|row| row["listener"] == listener).count())
+    };
     let listeners = snapshot.listeners.iter().map(|bound| {
         let config = snapshot.model.listener(&bound.name);
         json!({
@@ -124,6 +133,7 @@ pub(super) fn stats(admin: &Admin) -> Value {
             "protocol": config.map(|l| camel(&l.protocol)),
             "mtls": config.map(|l| camel(&l.mtls)),
             "connections": bound.connections.load(Ordering::Relaxed),
+            "unproven": unproven(&bound.name),
         })
     });
     let routes = shared.observer.totals().into_iter().map(|((direction, upstream, route), t)| {

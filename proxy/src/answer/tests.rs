@@ -98,6 +98,7 @@ fn every_reason_has_the_status_and_token_of_the_table() {
 fn explain_foretells_what_is_answered() {
     for (told, reason) in [
         (answers::NOT_FOUND, Reason::DestinationNotFound),
+        (answers::UNCLEAR, Reason::HttpRequestError),
         (answers::DENIED, Reason::AccessDenied),
         (answers::NO_BACKEND, Reason::ProxyConfigurationError),
         (answers::NO_ENDPOINT, Reason::DestinationUnavailable),

@@ -30,7 +30,8 @@ fn run_wants_files_or_an_address_not_both() {
     assert!(parse(&["run", "--listen", ":1", "--to", ":2"]).is_ok());
     assert!(parse(&["run", "--listen", ":1", "--to", ":2", "--config", "a"]).is_err());
     assert!(parse(&["run", "--to", ":2"]).is_err());
-    assert!(parse(&["run", "--control-plane", "x:1"]).is_err());
+    assert!(parse(&["run", "--control-plane", "x:1"]).is_ok());
+    assert!(parse(&["run", "--control-plane", "x:1", "--config", "x"]).is_err());
     assert!(
         parse(&["explain", "--config", "a", "--listener", "l", "-X", "POST", "-H", "a: b", "-H", "c: d", "http://u/"])
             .is_ok()

@@ -2,18 +2,19 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use outrigger_config::{
     explain::{EndpointPart, ExplainRequest, LiveState, explain},
-    model::{MtlsMode, Upstream, UpstreamId, UpstreamTls},
+    model::{Direction, Listener, Model, MtlsMode, Upstream, UpstreamId, UpstreamTls},
 };
+use rustls::pki_types::UnixTime;
 use serde_json::to_value;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    admin::{AdminContext, ExplainQuery, Explained},
+    admin::{AdminContext, Check, ExplainQuery, Explained},
     observe::diagnostics::Handle,
     policy::limits::Gate,
     shared::{Resolution, Shared, Snapshot},
@@ -22,9 +23,19 @@ use crate::{
 /// The context of a proxy; `shutdown` is notified when the admin port is told to end the process.
 pub(super) fn context(diagnostics: Handle, shutdown: Arc<Notify>, shared: Arc<Shared>) -> AdminContext {
     let checked = Arc::clone(&shared);
+    let mut checks: Vec<(&'static str, Check)> =
+        vec![("identity", Box::new(move || identity(&checked.snapshot(), SystemTime::now())))];
+    if shared.discovery().is_some() {
+        let served = Arc::clone(&shared);
+        checks.push(("workload", Box::new(move || workload(&served.snapshot()))));
+    }
     AdminContext {
         explain: Some(Box::new(answer)),
-        checks: vec![("identity", Box::new(move || identity(&checked.snapshot(), SystemTime::now())))],
+        checks,
+        details: vec![("identity", {
+            let shared = Arc::clone(&shared);
+            Box::new(move || super::expiry::words(&shared.snapshot()))
+        })],
         certificates: Some(Box::new(move || to_value(shared.snapshot().tls.certificates()).unwrap_or_default())),
         diagnostics: Some(diagnostics),
         shutdown: Some(Box::new(move || shutdown.notify_one())),
@@ -36,14 +47,21 @@ fn identity(snapshot: &Snapshot, now: SystemTime) -> Result<(), String> {
     let model = &snapshot.model;
     let strict = model.listeners.iter().any(|l| l.mtls == MtlsMode::Strict);
     let mesh = model.upstreams.iter().any(|u| matches!(u.tls, UpstreamTls::Mesh { .. }));
-    if !strict && !mesh {
+    if !strict && !mesh && snapshot.routing.is_none() {
         return Ok(());
     }
-    let (Some(id), Some(expiry)) = (snapshot.tls.identity(), snapshot.tls.identity_expiry()) else {
-        return Err("mTLS asks for one, and this proxy has none".to_owned());
-    };
-    let expiry = u64::try_from(expiry).map_or(UNIX_EPOCH, |s| UNIX_EPOCH + Duration::from_secs(s));
-    if expiry < now { Err(format!("the certificate of {id} has expired")) } else { Ok(()) }
+    let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    snapshot.tls.check(now).map(drop).map_err(|failure| failure.details.into_owned())
+}
+
+/// In a pod: is it known what the pod serves? A control plane that is lost later changes nothing of that.
+fn workload(snapshot: &Snapshot) -> Result<(), String> {
+    match &snapshot.routing {
+        Some(routing) if !routing.has_workload() => {
+            Err("the control plane has not said yet what this pod serves".to_owned())
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The answer that the command line gives, with the endpoints that are known now.
@@ -60,9 +78,22 @@ fn answer(snapshot: &Snapshot, query: &ExplainQuery) -> Result<Explained, String
     let method = if query.method.is_empty() { "GET" } else { &query.method };
     let request =
         ExplainRequest::new(method, &query.url, &headers, query.from.as_deref()).map_err(|e| e.to_string())?;
-    let explanation = explain(&snapshot.model, listener, &request, &Live(snapshot)).map_err(|e| e.to_string())?;
+    let model = in_front_of(snapshot, listener, &query.url);
+    let model = model.as_ref().unwrap_or(&snapshot.model);
+    let explanation = explain(model, listener, &request, &Live(snapshot)).map_err(|e| e.to_string())?;
     let json = to_value(&explanation).map_err(|e| format!("the explanation is no JSON: {e}"))?;
     Ok(Explained { text: explanation.to_string(), json })
+}
+
+/// The model with the listener that stands for the port of `url`, where connections are redirected to one for all of the pod.
+fn in_front_of(snapshot: &Snapshot, listener: &str, url: &str) -> Option<Model> {
+    let inbound = |l: &&Listener| &*l.name == listener && l.direction == Direction::Inbound;
+    let shared = snapshot.model.listeners.iter().find(inbound)?;
+    let url: http::Uri = url.parse().ok()?;
+    let own = snapshot.routing.as_ref()?.inbound(url.port_u16().unwrap_or(80))?;
+    let mut model = snapshot.model.clone();
+    model.listeners = vec![Listener { name: Arc::clone(&shared.name), ..own.clone() }];
+    Some(model)
 }
 
 /// The endpoints in use.

@@ -73,9 +73,11 @@ impl Watch {
         watch
     }
 
-    /// Watches the files that the configuration in force names, too.
-    pub(super) fn name(&mut self, named: Vec<PathBuf>) {
-        if named != self.named {
+    /// Watches the files that the configuration in force names, too. True if they are others than before: what they
+    /// held before this call is not watched for.
+    pub(super) fn name(&mut self, named: Vec<PathBuf>) -> bool {
+        let others = named != self.named;
+        if others {
             // What they hold now was just read; only a change from here on is one.
             let (loaded, before) = (sources::load(&self.paths), self.known);
             let unchanged = self.digest(&loaded) == before;
@@ -85,6 +87,7 @@ impl Watch {
             }
             self.follow();
         }
+        others
     }
 
     fn digest(&self, loaded: &Loaded) -> u64 {

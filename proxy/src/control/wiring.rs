@@ -35,15 +35,21 @@ pub fn diagnostics(format: LogFormat, verbose: u8, filter: Option<&str>) -> Resu
 }
 
 /// A configuration is in force.
-pub(super) fn applied(shared: &Shared) {
+pub(crate) fn applied(shared: &Shared) {
     let snapshot = shared.snapshot();
     shared.observer.set_access_log(snapshot.model.proxy.telemetry.access_log.as_ref());
-    let expiry = snapshot.tls.identity_expiry().and_then(|s| u64::try_from(s).ok());
-    shared.observer.set_identity_expiry(expiry.map(|s| UNIX_EPOCH + Duration::from_secs(s)));
-    super::reload::warn_of(snapshot.tls.warnings());
+    identified(shared);
     if snapshot.model.proxy.telemetry.tracing.is_some() {
         tracing::warn!("telemetry.tracing: traces are joined and passed on, but spans are not exported yet");
     }
+}
+
+/// An identity is in force, or none.
+pub(super) fn identified(shared: &Shared) {
+    let snapshot = shared.snapshot();
+    let expiry = snapshot.tls.identity_expiry().and_then(|s| u64::try_from(s).ok());
+    shared.observer.set_identity_expiry(expiry.map(|s| UNIX_EPOCH + Duration::from_secs(s)));
+    super::reload::warn_of(snapshot.tls.warnings());
 }
 
 /// Writes what is not written yet.

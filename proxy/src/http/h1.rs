@@ -14,10 +14,12 @@
 //!   in the meta data. Any other stays until [`strip_hop_by_hop`] has obeyed it.
 //! - Work is linear in the bytes read, however they are split, and memory is bounded by [`Limits`].
 //!
-//! httparse finds the tokens (with SIMD); it is lenient about line ends and leading blank lines, so what
-//! it found is checked again here. hyper's codec would do neither the strictness nor the reuse of memory.
+//! Plain heads are read in one pass (`canonical`). For all others httparse finds the tokens; it is lenient about
+//! line ends and leading blank lines, so what it found is checked again here. hyper's codec would do neither the
+//! strictness nor the reuse of memory.
 
 mod authority;
+mod canonical;
 mod chunked;
 mod encode;
 mod error;
@@ -33,7 +35,7 @@ pub use authority::valid_authority;
 pub use chunked::{ChunkedDecoder, Decoded, Event};
 pub use encode::{encode_chunk_end, encode_chunk_head, encode_request, encode_response};
 pub use error::{Fault, Message, ParseError};
-pub use hop::{strip_hop_by_hop, trailer_allowed};
+pub use hop::{strip_claims, strip_hop_by_hop, trailer_allowed};
 pub use request::{RequestMeta, parse_request};
 pub use response::{ResponseMeta, parse_response};
 pub use scan::HeadScanner;

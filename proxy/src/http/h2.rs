@@ -5,6 +5,9 @@
 //! not check is checked here: the number of fields, `Host` beside `:authority`, and what could be read
 //! differently once it is written as HTTP/1.
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, request, response};
 
 use super::{
@@ -115,7 +118,9 @@ fn fields_from(map: &HeaderMap, limits: &Limits, headers: &mut Headers) -> Resul
 #[must_use]
 pub fn to_map(headers: &Headers) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(headers.len());
-    for (known, name, value) in headers.iter() {
+    // One copy for all values, which share it.
+    let memory = Bytes::copy_from_slice(headers.memory());
+    for (known, name, place) in headers.places() {
         let connection = matches!(
             known,
             Known::Connection
@@ -126,15 +131,43 @@ pub fn to_map(headers: &Headers) -> HeaderMap {
                 | Known::Host
                 | Known::Http2Settings
         );
-        if connection || (known == Known::Te && !value.eq_ignore_ascii_case(b"trailers")) {
+        if connection || (known == Known::Te && !memory[place.clone()].eq_ignore_ascii_case(b"trailers")) {
             continue;
         }
+        let name = match known {
+            Known::Other => HeaderName::from_bytes(name).ok(),
+            known => NAMES.get(known as usize).cloned(),
+        };
         // Both hold for every field that a codec let in; what a policy adds was checked when it was compiled.
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        if let (Some(name), Ok(mut value)) = (name, HeaderValue::from_maybe_shared(memory.slice(place))) {
+            value.set_sensitive(differs(known));
             map.append(name, value);
         }
     }
     map
+}
+
+/// Names by their class; that of [`Known::Other`] is a stand-in.
+static NAMES: LazyLock<Vec<HeaderName>> = LazyLock::new(|| {
+    let known = Known::ALL.iter().map(|known| HeaderName::from_static(known.as_str()));
+    std::iter::once(HeaderName::from_static("x")).chain(known).collect()
+});
+
+/// Fields that are another for each message. In the table of HPACK they would push out those that come again, and looking
+/// them up would find nothing: they are sent as literals that are never indexed (RFC 7541 6.2.3).
+fn differs(known: Known) -> bool {
+    matches!(
+        known,
+        Known::XRequestId
+            | Known::XCorrelationId
+            | Known::Traceparent
+            | Known::XB3TraceId
+            | Known::XB3SpanId
+            | Known::XB3ParentSpanId
+            | Known::B3
+            | Known::GrpcTimeout
+            | Known::XOutriggerTimeoutMs
+    )
 }
 
 /// The head of a request for an HTTP/2 upstream. `length`: of the body, if it is known.
@@ -183,4 +216,35 @@ pub fn content_length(headers: &Headers) -> Option<u64> {
         return None;
     }
     value.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_name_stands_where_its_class_says() {
+        for known in Known::ALL {
+            assert_eq!(NAMES[known as usize], known.as_str());
+        }
+    }
+
+    #[test]
+    fn fields_keep_their_order_and_values_and_those_that_differ_stay_out_of_the_table() {
+        let mut headers = Headers::new();
+        headers.append(b"X-Odd", b"1");
+        headers.append(b"Set-Cookie", b"a=1");
+        headers.append(b"Connection", b"close");
+        headers.append(b"set-cookie", b"b=2");
+        headers.append(b"X-Request-Id", b"id");
+        let map = to_map(&headers);
+        let fields: Vec<_> = map.iter().map(|(n, v)| (n.as_str(), v.as_bytes(), v.is_sensitive())).collect();
+        let expected: [(&str, &[u8], bool); 4] = [
+            ("x-odd", b"1", false),
+            ("set-cookie", b"a=1", false),
+            ("set-cookie", b"b=2", false),
+            ("x-request-id", b"id", true),
+        ];
+        assert_eq!(fields, expected);
+    }
 }

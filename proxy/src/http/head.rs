@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use http::Method;
-use outrigger_config::matching::RequestView;
+use outrigger_config::matching::{RequestView, names_alike};
 
 use super::headers::{Headers, Known};
 
@@ -83,6 +83,17 @@ impl RequestHead {
         self.protocol = None;
     }
 
+    /// Forgets the message, and gives back what a part of it took beyond `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.clear();
+        self.headers.shrink(bytes);
+        for text in [&mut self.authority, &mut self.target] {
+            if text.capacity() > bytes {
+                *text = String::new();
+            }
+        }
+    }
+
     /// The target without its query.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -126,6 +137,15 @@ impl ResponseHead {
     pub fn clear(&mut self) {
         self.reason.clear();
         self.headers.clear();
+    }
+
+    /// Forgets the message, and gives back what a part of it took beyond `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.clear();
+        self.headers.shrink(bytes);
+        if self.reason.capacity() > bytes {
+            self.reason = Vec::new();
+        }
     }
 }
 
@@ -180,6 +200,10 @@ impl RequestView for RequestHead {
             joined.extend_from_slice(value);
         }
         Some(Cow::Owned(joined))
+    }
+
+    fn any_value(&self, name: &str, holds: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.headers.iter().any(|(_, field, value)| names_alike(field, name.as_bytes()) && holds(value))
     }
 
     fn is_grpc(&self) -> bool {

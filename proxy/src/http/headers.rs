@@ -10,243 +10,14 @@
 //! leading and trailing blanks. Who puts a field in (the codecs, the policy model) has checked that.
 
 mod classify;
+mod known;
 mod write;
 
-use std::fmt;
+use std::{fmt, ops::Range};
+
+pub use known::{Known, KnownSet};
 
 pub(super) use write::write_line;
-
-/// Names that the proxy itself looks at, in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Known {
-    /// Any name that is not one of those below.
-    Other,
-    /// `accept`
-    Accept,
-    /// `authorization`
-    Authorization,
-    /// `b3`
-    B3,
-    /// `cache-control`
-    CacheControl,
-    /// `connection`
-    Connection,
-    /// `content-length`
-    ContentLength,
-    /// `content-type`
-    ContentType,
-    /// `cookie`
-    Cookie,
-    /// `date`
-    Date,
-    /// `expect`
-    Expect,
-    /// `forwarded`
-    Forwarded,
-    /// `grpc-message`
-    GrpcMessage,
-    /// `grpc-retry-pushback-ms`
-    GrpcRetryPushbackMs,
-    /// `grpc-status`
-    GrpcStatus,
-    /// `grpc-timeout`
-    GrpcTimeout,
-    /// `host`
-    Host,
-    /// `http2-settings`
-    Http2Settings,
-    /// `idempotency-key`
-    IdempotencyKey,
-    /// `keep-alive`
-    KeepAlive,
-    /// `location`
-    Location,
-    /// `max-forwards`
-    MaxForwards,
-    /// `proxy-authenticate`
-    ProxyAuthenticate,
-    /// `proxy-authorization`
-    ProxyAuthorization,
-    /// `proxy-connection`
-    ProxyConnection,
-    /// `proxy-status`
-    ProxyStatus,
-    /// `retry-after`
-    RetryAfter,
-    /// `server`
-    Server,
-    /// `set-cookie`
-    SetCookie,
-    /// `te`
-    Te,
-    /// `traceparent`
-    Traceparent,
-    /// `tracestate`
-    Tracestate,
-    /// `trailer`
-    Trailer,
-    /// `transfer-encoding`
-    TransferEncoding,
-    /// `upgrade`
-    Upgrade,
-    /// `user-agent`
-    UserAgent,
-    /// `via`
-    Via,
-    /// `x-b3-flags`
-    XB3Flags,
-    /// `x-b3-parentspanid`
-    XB3ParentSpanId,
-    /// `x-b3-sampled`
-    XB3Sampled,
-    /// `x-b3-spanid`
-    XB3SpanId,
-    /// `x-b3-traceid`
-    XB3TraceId,
-    /// `x-correlation-id`
-    XCorrelationId,
-    /// `x-forwarded-client-cert`
-    XForwardedClientCert,
-    /// `x-forwarded-for`
-    XForwardedFor,
-    /// `x-forwarded-host`
-    XForwardedHost,
-    /// `x-forwarded-proto`
-    XForwardedProto,
-    /// `x-outrigger-attempt`
-    XOutriggerAttempt,
-    /// `x-outrigger-degraded`
-    XOutriggerDegraded,
-    /// `x-outrigger-hops`
-    XOutriggerHops,
-    /// `x-outrigger-timeout-ms`
-    XOutriggerTimeoutMs,
-    /// `x-request-id`
-    XRequestId,
-}
-
-impl Known {
-    /// Every known name.
-    pub const ALL: [Self; 51] = [
-        Self::Accept,
-        Self::Authorization,
-        Self::B3,
-        Self::CacheControl,
-        Self::Connection,
-        Self::ContentLength,
-        Self::ContentType,
-        Self::Cookie,
-        Self::Date,
-        Self::Expect,
-        Self::Forwarded,
-        Self::GrpcMessage,
-        Self::GrpcRetryPushbackMs,
-        Self::GrpcStatus,
-        Self::GrpcTimeout,
-        Self::Host,
-        Self::Http2Settings,
-        Self::IdempotencyKey,
-        Self::KeepAlive,
-        Self::Location,
-        Self::MaxForwards,
-        Self::ProxyAuthenticate,
-        Self::ProxyAuthorization,
-        Self::ProxyConnection,
-        Self::ProxyStatus,
-        Self::RetryAfter,
-        Self::Server,
-        Self::SetCookie,
-        Self::Te,
-        Self::Traceparent,
-        Self::Tracestate,
-        Self::Trailer,
-        Self::TransferEncoding,
-        Self::Upgrade,
-        Self::UserAgent,
-        Self::Via,
-        Self::XB3Flags,
-        Self::XB3ParentSpanId,
-        Self::XB3Sampled,
-        Self::XB3SpanId,
-        Self::XB3TraceId,
-        Self::XCorrelationId,
-        Self::XForwardedClientCert,
-        Self::XForwardedFor,
-        Self::XForwardedHost,
-        Self::XForwardedProto,
-        Self::XOutriggerAttempt,
-        Self::XOutriggerDegraded,
-        Self::XOutriggerHops,
-        Self::XOutriggerTimeoutMs,
-        Self::XRequestId,
-    ];
-
-    /// Classifies `name`, a token, whatever its case.
-    #[must_use]
-    pub fn of(name: &[u8]) -> Self {
-        classify::classify(name)
-    }
-
-    /// The name in lower case; empty for [`Known::Other`].
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Other => "",
-            Self::Accept => "accept",
-            Self::Authorization => "authorization",
-            Self::B3 => "b3",
-            Self::CacheControl => "cache-control",
-            Self::Connection => "connection",
-            Self::ContentLength => "content-length",
-            Self::ContentType => "content-type",
-            Self::Cookie => "cookie",
-            Self::Date => "date",
-            Self::Expect => "expect",
-            Self::Forwarded => "forwarded",
-            Self::GrpcMessage => "grpc-message",
-            Self::GrpcRetryPushbackMs => "grpc-retry-pushback-ms",
-            Self::GrpcStatus => "grpc-status",
-            Self::GrpcTimeout => "grpc-timeout",
-            Self::Host => "host",
-            Self::Http2Settings => "http2-settings",
-            Self::IdempotencyKey => "idempotency-key",
-            Self::KeepAlive => "keep-alive",
-            Self::Location => "location",
-            Self::MaxForwards => "max-forwards",
-            Self::ProxyAuthenticate => "proxy-authenticate",
-            Self::ProxyAuthorization => "proxy-authorization",
-            Self::ProxyConnection => "proxy-connection",
-            Self::ProxyStatus => "proxy-status",
-            Self::RetryAfter => "retry-after",
-            Self::Server => "server",
-            Self::SetCookie => "set-cookie",
-            Self::Te => "te",
-            Self::Traceparent => "traceparent",
-            Self::Tracestate => "tracestate",
-            Self::Trailer => "trailer",
-            Self::TransferEncoding => "transfer-encoding",
-            Self::Upgrade => "upgrade",
-            Self::UserAgent => "user-agent",
-            Self::Via => "via",
-            Self::XB3Flags => "x-b3-flags",
-            Self::XB3ParentSpanId => "x-b3-parentspanid",
-            Self::XB3Sampled => "x-b3-sampled",
-            Self::XB3SpanId => "x-b3-spanid",
-            Self::XB3TraceId => "x-b3-traceid",
-            Self::XCorrelationId => "x-correlation-id",
-            Self::XForwardedClientCert => "x-forwarded-client-cert",
-            Self::XForwardedFor => "x-forwarded-for",
-            Self::XForwardedHost => "x-forwarded-host",
-            Self::XForwardedProto => "x-forwarded-proto",
-            Self::XOutriggerAttempt => "x-outrigger-attempt",
-            Self::XOutriggerDegraded => "x-outrigger-degraded",
-            Self::XOutriggerHops => "x-outrigger-hops",
-            Self::XOutriggerTimeoutMs => "x-outrigger-timeout-ms",
-            Self::XRequestId => "x-request-id",
-        }
-    }
-}
 
 /// A piece of the arena. Heads are bounded well below 4 GiB (`maxHeaderBytes`).
 #[derive(Clone, Copy)]
@@ -260,6 +31,8 @@ struct Field {
     name: Span,
     value: Span,
     known: Known,
+    /// It stands in the arena as it is written: `name: value CR LF`.
+    line: bool,
 }
 
 /// Header or trailer fields in the order in which they came.
@@ -267,6 +40,9 @@ struct Field {
 pub struct Headers {
     arena: Vec<u8>,
     fields: Vec<Field>,
+    /// No name beyond these is among the fields: what most heads do not have is answered without a search.
+    /// A name that was removed may still be in it.
+    names: KnownSet,
 }
 
 impl Headers {
@@ -280,6 +56,13 @@ impl Headers {
     pub fn clear(&mut self) {
         self.arena.clear();
         self.fields.clear();
+        self.names = KnownSet::default();
+    }
+
+    /// Every name among the fields is in this set; it may have others.
+    #[must_use]
+    pub fn names(&self) -> KnownSet {
+        self.names
     }
 
     /// Gives memory back that a large message took: what an idle connection keeps is bounded by `bytes`.
@@ -318,13 +101,13 @@ impl Headers {
     /// Replaces every field of that name by one; it stands where the first one stood.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
         let known = Known::of(name);
-        let found = self.fields.iter().position(|f| self.is(f, known, name));
+        let found = if self.names.has(known) { self.fields.iter().position(|f| self.is(f, known, name)) } else { None };
         self.replace(found, known, name, value);
     }
 
     /// [`Headers::set`] for a known name.
     pub fn set_known(&mut self, name: Known, value: &[u8]) {
-        let found = self.fields.iter().position(|f| f.known == name);
+        let found = if self.names.has(name) { self.fields.iter().position(|f| f.known == name) } else { None };
         self.replace(found, name, name.as_str().as_bytes(), value);
     }
 
@@ -334,7 +117,7 @@ impl Headers {
         if known != Known::Other {
             return self.remove_known(known);
         }
-        let Self { arena, fields } = self;
+        let Self { arena, fields, .. } = self;
         let before = fields.len();
         fields.retain(|f| f.known != Known::Other || !slice(arena, f.name).eq_ignore_ascii_case(name));
         before != fields.len()
@@ -343,7 +126,7 @@ impl Headers {
     /// [`Headers::remove`] for a known name.
     pub fn remove_known(&mut self, name: Known) -> bool {
         let before = self.fields.len();
-        if self.fields.iter().any(|f| f.known == name) {
+        if self.names.has(name) {
             self.fields.retain(|f| f.known != name);
         }
         before != self.fields.len()
@@ -351,7 +134,7 @@ impl Headers {
 
     /// Keeps the fields for which `keep(known, name, value)` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(Known, &[u8], &[u8]) -> bool) {
-        let Self { arena, fields } = self;
+        let Self { arena, fields, .. } = self;
         fields.retain(|f| keep(f.known, slice(arena, f.name), slice(arena, f.value)));
     }
 
@@ -365,13 +148,16 @@ impl Headers {
     /// The value of the first field of a known name.
     #[must_use]
     pub fn get_known(&self, name: Known) -> Option<&[u8]> {
+        if !self.names.has(name) {
+            return None;
+        }
         self.fields.iter().find(|f| f.known == name).map(|f| slice(&self.arena, f.value))
     }
 
     /// True if there is a field of that known name.
     #[must_use]
     pub fn has(&self, name: Known) -> bool {
-        self.fields.iter().any(|f| f.known == name)
+        self.names.has(name) && self.fields.iter().any(|f| f.known == name)
     }
 
     /// Every value of a known name, in order.
@@ -390,6 +176,19 @@ impl Headers {
         self.fields.iter().map(|f| (f.known, slice(&self.arena, f.name), slice(&self.arena, f.value)))
     }
 
+    /// The memory that every name and value is a piece of.
+    pub(super) fn memory(&self) -> &[u8] {
+        &self.arena
+    }
+
+    /// Every field in order: class, name as it came, and where its value stands in [`Headers::memory`].
+    pub(super) fn places(&self) -> impl Iterator<Item = (Known, &[u8], Range<usize>)> {
+        self.fields.iter().map(|f| {
+            let start = f.value.start as usize;
+            (f.known, slice(&self.arena, f.name), start..start + f.value.len as usize)
+        })
+    }
+
     /// Bytes of all names and values, as `SETTINGS_MAX_HEADER_LIST_SIZE` counts them (RFC 9113 6.5.2).
     #[must_use]
     pub fn list_size(&self) -> usize {
@@ -404,45 +203,76 @@ impl Headers {
         let Some(first) = found else {
             return self.push(known, name, value);
         };
-        let value = self.store(value);
-        self.fields[first].value = value;
-        let Self { arena, fields } = self;
+        // The name stays as it was spelt.
+        let spelt = self.fields[first].name;
+        let start = self.arena.len();
+        self.arena.extend_from_within(spelt.start as usize..(spelt.start + spelt.len) as usize);
+        let name_len = spelt.len as usize;
+        self.fields[first] = self.finish_line(known, start, name_len, value);
+        let Self { arena, fields, .. } = self;
         let mut index = 0;
         fields.retain(|f| {
-            let same = f.known == known && (known != Known::Other || slice(arena, f.name).eq_ignore_ascii_case(name));
             index += 1;
-            index - 1 <= first || !same
+            index - 1 <= first
+                || f.known != known
+                || (known == Known::Other && !slice(arena, f.name).eq_ignore_ascii_case(name))
         });
     }
 
     /// Appends a field whose name has been classified: `known` is [`Known::of`] of `name`.
     pub(super) fn push(&mut self, known: Known, name: &[u8], value: &[u8]) {
-        let name = self.store(name);
-        let value = self.store(value);
-        self.fields.push(Field { name, value, known });
+        let start = self.arena.len();
+        // One reservation for four writes.
+        self.arena.reserve(name.len() + value.len() + 4);
+        self.arena.extend_from_slice(name);
+        let field = self.finish_line(known, start, name.len(), value);
+        self.names.insert(known);
+        self.fields.push(field);
     }
 
-    /// Copies `bytes`, text with fields in it, and returns where they stand for [`Headers::push_at`]: one copy
-    /// for a head instead of two for each field.
+    /// Puts a value behind the name that ends the arena.
+    #[inline]
+    fn finish_line(&mut self, known: Known, start: usize, name_len: usize, value: &[u8]) -> Field {
+        self.arena.extend_from_slice(b": ");
+        let at = self.arena.len();
+        self.arena.extend_from_slice(value);
+        self.arena.extend_from_slice(b"\r\n");
+        self.check_bound();
+        Field { name: span(start, name_len), value: span(at, value.len()), known, line: true }
+    }
+
+    /// Copies `bytes`, text with fields in it, to where the next [`Headers::push_at`] may point: one copy for a
+    /// head instead of two for each field. Returns where they stand.
     pub(super) fn adopt(&mut self, bytes: &[u8]) -> usize {
-        self.store(bytes).start as usize
-    }
-
-    /// Appends a field whose name and value stand in the arena already, as offset and length.
-    pub(super) fn push_at(&mut self, known: Known, name: (usize, usize), value: (usize, usize)) {
-        let span = |(start, len)| Span { start: narrow(start), len: narrow(len) };
-        self.fields.push(Field { name: span(name), value: span(value), known });
-    }
-
-    fn store(&mut self, bytes: &[u8]) -> Span {
-        let (start, len) = (narrow(self.arena.len()), narrow(bytes.len()));
+        let start = self.arena.len();
         self.arena.extend_from_slice(bytes);
-        Span { start, len }
+        self.check_bound();
+        start
+    }
+
+    /// Spans have 32 bits.
+    #[inline]
+    fn check_bound(&self) {
+        assert!(self.arena.len() < u32::MAX as usize, "heads are bounded by maxHeaderBytes");
+    }
+
+    /// Where [`Headers::adopt`] will put the next bytes.
+    pub(super) fn next_offset(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// Appends a field whose name and value stand in the arena, or will once their text is adopted, as offset and
+    /// length. `line`: they stand there as they are written.
+    pub(super) fn push_at(&mut self, known: Known, name: (usize, usize), value: (usize, usize), line: bool) {
+        self.names.insert(known);
+        self.fields.push(Field { name: span(name.0, name.1), value: span(value.0, value.1), known, line });
     }
 }
 
-fn narrow(offset: usize) -> u32 {
-    u32::try_from(offset).expect("heads are bounded by maxHeaderBytes")
+/// A piece of an arena that [`Headers::check_bound`] has seen, or will.
+#[inline]
+fn span(start: usize, len: usize) -> Span {
+    Span { start: start as u32, len: len as u32 }
 }
 
 fn slice(arena: &[u8], span: Span) -> &[u8] {

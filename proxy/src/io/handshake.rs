@@ -8,7 +8,7 @@
 
 use std::{future::poll_fn, io, sync::Arc};
 
-use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
+use rustls::{Connection, ServerConfig, ServerConnection, pki_types::UnixTime};
 use tokio::net::TcpStream;
 
 use super::{Io, Tls, session::Session};
@@ -36,11 +36,12 @@ impl Io {
     /// # Errors
     /// The handshake failed. No request has been sent, so it may go elsewhere.
     pub async fn connect_tls(tcp: TcpStream, context: &ClientContext, speaks: Option<Alpn>) -> Result<Self, Failure> {
-        let config = Arc::clone(context.offering(speaks));
-        let conn = ClientConnection::new(config, context.name.clone());
-        let session = Session::new(Connection::Client(conn.map_err(|e| internal(&e))?), Vec::new());
-        let io = Self::handshake(tcp, session, Side::Server, context.identity()).await;
-        io.map_err(|failure| failure.repeat(Repeat::Unprocessed))
+        let handshake = async {
+            let conn = context.connection(speaks, UnixTime::now())?;
+            let session = Session::new(Connection::Client(conn), Vec::new());
+            Self::handshake(tcp, session, Side::Server, context.identity()).await
+        };
+        handshake.await.map_err(|failure: Failure| failure.repeat(Repeat::Unprocessed))
     }
 
     async fn handshake(

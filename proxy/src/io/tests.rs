@@ -1,6 +1,7 @@
 //! Real sockets on the loopback, one thread, nothing that waits for time to pass.
 
 mod foreign;
+mod gathered;
 mod plain;
 mod tls;
 

@@ -21,10 +21,14 @@ pub(crate) enum Family {
     Correlation,
     Attributed,
     Detected,
+    HandshakesFailed,
+    PermissivePlaintext,
     Observed,
     LogDropped,
     ConfigReloads,
     CircuitTransitions,
+    /// What happened between this proxy and its control plane.
+    Discovery,
 }
 
 /// What a family is.
@@ -48,7 +52,7 @@ pub(crate) struct Row {
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Requests,
         Self::Duration,
         Self::Attempts,
@@ -62,10 +66,13 @@ impl Family {
         Self::Correlation,
         Self::Attributed,
         Self::Detected,
+        Self::HandshakesFailed,
+        Self::PermissivePlaintext,
         Self::Observed,
         Self::LogDropped,
         Self::ConfigReloads,
         Self::CircuitTransitions,
+        Self::Discovery,
     ];
 
     pub(crate) const fn row(self) -> Row {
@@ -156,6 +163,20 @@ impl Family {
                 &["protocol"],
                 "Connections by the protocol that detection found.",
             ),
+            Self::HandshakesFailed => (
+                "outrigger_tls_handshakes_failed_total",
+                Counter,
+                0,
+                &["reason"],
+                "TLS handshakes of clients that were refused or given up.",
+            ),
+            Self::PermissivePlaintext => (
+                "outrigger_permissive_plaintext_total",
+                Counter,
+                0,
+                &["listener", "source", "kind"],
+                "Connections that a permissive listener took without mutual TLS, by kind of source address: loopback, private, public.",
+            ),
             Self::Observed => (
                 "outrigger_observed_total",
                 Counter,
@@ -184,6 +205,13 @@ impl Family {
                 &["upstream", "to"],
                 "Changes of a circuit breaker's state.",
             ),
+            Self::Discovery => (
+                "outrigger_discovery_events_total",
+                Counter,
+                0,
+                &["event"],
+                "What happened to destinations that the control plane is asked for, by event.",
+            ),
         };
         Row { name, help, kind, labels, keep }
     }
@@ -200,6 +228,6 @@ mod tests {
             let row = family.row();
             assert_eq!(row.kind == Kind::Counter, row.name.ends_with("_total"), "{}", row.name);
         }
-        assert_eq!(Family::CircuitTransitions as usize + 1, Family::ALL.len());
+        assert_eq!(Family::Discovery as usize + 1, Family::ALL.len());
     }
 }

@@ -30,8 +30,9 @@ use outrigger_config::model::{self, LogFormat};
 
 use super::{
     cells::Counter,
-    route::{Record, RouteObserver},
+    route::{ConnectionRecord, Record, RouteObserver},
 };
+use crate::error::Failure;
 
 /// Bytes that one worker holds for the writer. At 400 bytes a line this is what 25,000 requests a second
 /// leave in 100 ms; buffers grow to it only when the writer cannot keep up.
@@ -235,20 +236,40 @@ impl WorkerLog {
         }
     }
 
+    /// Logs one connection, if it is to be logged. Without an access log, errors go to the diagnostics.
+    pub(crate) fn write_connection(&self, route: &RouteObserver, record: &ConnectionRecord<'_>) {
+        let mode = Mode::unpack(self.log.mode.load(Ordering::Relaxed));
+        match record.failure {
+            Some(failure) if !mode.enabled => self.warn_connection(route, record, failure),
+            failure if mode.enabled && (failure.is_some() || mode.sampled()) => {
+                self.line(|out, time| match mode.format {
+                    LogFormat::Json => line::json_connection(out, time, route, record),
+                    LogFormat::Text => line::text_connection(out, time, route, record),
+                });
+            }
+            _ => {}
+        }
+    }
+
     fn write_line(&self, format: LogFormat, route: &RouteObserver, record: &Record<'_>) {
+        self.line(|out, time| match format {
+            LogFormat::Json => line::json(out, time, route, record),
+            LogFormat::Text => line::text(out, time, route, record),
+        });
+    }
+
+    /// Appends the line that `write` makes of the time.
+    #[inline]
+    fn line(&self, write: impl FnOnce(&mut Vec<u8>, &str)) {
         let mut state = self.state.borrow_mut();
         let State { scratch, clock, .. } = &mut *state;
         scratch.clear();
-        let time = clock.format(SystemTime::now());
-        match format {
-            LogFormat::Json => line::json(scratch, time, route, record),
-            LogFormat::Text => line::text(scratch, time, route, record),
-        }
+        write(scratch, clock.format(SystemTime::now()));
         self.log.append(self.worker, scratch);
     }
 
-    #[cold]
-    fn warn(&self, route: &RouteObserver, record: &Record<'_>) {
+    /// The number of warnings left out since the last one; `None`: this one is left out, too.
+    fn may_warn(&self) -> Option<u64> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let mut state = self.state.borrow_mut();
         if state.warned.0 != now {
@@ -256,11 +277,31 @@ impl WorkerLog {
         }
         if state.warned.1 >= WARNINGS {
             state.suppressed += 1;
-            return;
+            return None;
         }
         state.warned.1 += 1;
-        let suppressed = std::mem::take(&mut state.suppressed);
-        drop(state);
+        Some(std::mem::take(&mut state.suppressed))
+    }
+
+    #[cold]
+    fn warn_connection(&self, route: &RouteObserver, record: &ConnectionRecord<'_>, failure: &Failure) {
+        let Some(suppressed) = self.may_warn() else { return };
+        tracing::warn!(
+            direction = route.direction.as_str(),
+            upstream = &*route.upstream,
+            listener = record.listener,
+            peer = %record.peer_address,
+            reason = failure.reason.token(),
+            details = &*failure.details,
+            policy = record.access.policy,
+            suppressed,
+            "connection failed"
+        );
+    }
+
+    #[cold]
+    fn warn(&self, route: &RouteObserver, record: &Record<'_>) {
+        let Some(suppressed) = self.may_warn() else { return };
         tracing::warn!(
             direction = route.direction.as_str(),
             upstream = &*route.upstream,
@@ -270,7 +311,7 @@ impl WorkerLog {
             status = record.status,
             reason = record.failure.map(|f| f.reason.token()),
             details = record.failure.map(|f| &*f.details),
-            request_id = record.request_id,
+            request_id = &*String::from_utf8_lossy(record.request_id),
             endpoint = record.endpoint.map(tracing::field::display),
             attempts = record.attempts,
             suppressed,

@@ -44,8 +44,8 @@ pub struct Record<'a> {
     pub grpc_status: Option<u8>,
     /// Why the proxy answered itself, or cut the exchange short.
     pub failure: Option<&'a Failure>,
-    /// The correlation identifier.
-    pub request_id: &'a str,
+    /// The correlation identifier, in ASCII.
+    pub request_id: &'a [u8],
     /// Its place in a trace; written out only where it is logged.
     pub trace: Option<&'a TraceContext>,
     /// The other end of the client's connection.
@@ -66,8 +66,46 @@ pub struct Record<'a> {
     pub response_bytes: u64,
     /// As it came.
     pub user_agent: Option<&'a [u8]>,
-    /// Further `key`, `value` pairs: the access policy's decision, what an observed policy would have done.
+    /// What access policies have decided.
+    pub access: AccessNote<'a>,
+    /// Further `key`, `value` pairs.
     pub notes: &'a [(&'static str, &'a str)],
+}
+
+/// What access policies have decided about a request or connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AccessNote<'a> {
+    /// `allow`, `deny`, `open` (no rule has a say); empty: there is no policy.
+    pub verdict: &'static str,
+    /// Name of the policy that decided, or empty.
+    pub policy: &'a str,
+    /// Index of the rule in it; `None`: it has allow rules, and none of them holds.
+    pub rule: Option<usize>,
+    /// Name of a policy in observe mode that would have denied it, or empty.
+    pub observed: &'a str,
+}
+
+/// What is said about a connection whose bytes were passed on unread, once it has ended or was refused.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionRecord<'a> {
+    /// Name of the listener that took it.
+    pub listener: &'a str,
+    /// Why it was refused, or broke.
+    pub failure: Option<&'a Failure>,
+    /// What access policies have decided.
+    pub access: AccessNote<'a>,
+    /// The other end of the client's connection.
+    pub peer_address: SocketAddr,
+    /// The identity that the peer proved.
+    pub peer_identity: Option<&'a Arc<str>>,
+    /// Where it went; `None`: nowhere.
+    pub endpoint: Option<SocketAddr>,
+    /// From the client's first byte, or its accept, to the end.
+    pub duration: Duration,
+    /// To the upstream.
+    pub request_bytes: u64,
+    /// To the client.
+    pub response_bytes: u64,
 }
 
 impl Record<'_> {
@@ -111,6 +149,11 @@ impl RouteObserver {
         entry.duration.record(record.duration);
         drop(table);
         self.worker.log.write(self, record);
+    }
+
+    /// A connection whose bytes were passed on unread has ended: logs it.
+    pub fn connection_ended(&self, record: &ConnectionRecord<'_>) {
+        self.worker.log.write_connection(self, record);
     }
 
     fn resolve(&self, record: &Record<'_>, peer: u32, full: bool) -> Entry {

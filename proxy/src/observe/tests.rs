@@ -22,7 +22,7 @@ pub(crate) fn record(method: &Method) -> Record<'_> {
         status: 200,
         grpc_status: None,
         failure: None,
-        request_id: "0190-abc",
+        request_id: b"0190-abc",
         trace: None,
         peer_address: "127.0.0.1:5000".parse().unwrap(),
         peer_identity: None,
@@ -33,6 +33,7 @@ pub(crate) fn record(method: &Method) -> Record<'_> {
         request_bytes: 0,
         response_bytes: 5,
         user_agent: Some(b"curl/8"),
+        access: AccessNote::default(),
         notes: &[],
     }
 }

@@ -166,9 +166,12 @@ impl Side {
     }
 }
 
-/// The handle of one worker for the connections of one kind. Cheap to clone.
+/// The handle of one worker for the connections of one kind. Cheap to clone: no count of it is shared between threads.
 #[derive(Debug, Clone)]
-pub struct ConnectionObserver {
+pub struct ConnectionObserver(Rc<ConnectionCells>);
+
+#[derive(Debug)]
+struct ConnectionCells {
     opened: Arc<Counter>,
     closed: Arc<Counter>,
     read: Arc<Counter>,
@@ -179,34 +182,34 @@ impl ConnectionObserver {
     pub(crate) fn new(worker: &WorkerCore, direction: Direction, side: Side, tls: bool) -> Self {
         let (direction, side) = (direction.as_str(), side.as_str());
         let kind = [direction, side, if tls { "true" } else { "false" }];
-        Self {
+        Self(Rc::new(ConnectionCells {
             opened: worker.counter(Family::Opened, &kind),
             closed: worker.counter(Family::Closed, &kind),
             read: worker.counter(Family::Bytes, &[direction, side, "read"]),
             written: worker.counter(Family::Bytes, &[direction, side, "written"]),
-        }
+        }))
     }
 
     /// A connection is there. Each call is paired with one of [`ConnectionObserver::closed`].
     pub fn opened(&self) {
-        self.opened.add(1);
+        self.0.opened.add(1);
     }
 
     /// A connection is gone.
     pub fn closed(&self) {
-        self.closed.add(1);
+        self.0.closed.add(1);
     }
 
     /// Bytes came in.
     #[inline]
     pub fn read(&self, bytes: usize) {
-        self.read.add(bytes as u64);
+        self.0.read.add(bytes as u64);
     }
 
     /// Bytes went out.
     #[inline]
     pub fn written(&self, bytes: usize) {
-        self.written.add(bytes as u64);
+        self.0.written.add(bytes as u64);
     }
 }
 

@@ -24,10 +24,16 @@ const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
 const BACKOFF_BASE: Duration = Duration::from_secs(1);
 /// Longest pause after a failure.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// The same for a registry, which is asked by nobody but through one connection, and is good for seconds and not for a TTL.
+const REGISTRY_BACKOFF_MAX: Duration = Duration::from_secs(4);
 /// "There is nothing" is believed after so many in a row.
 const CONFIRMATIONS: u32 = 2;
 /// Endpoints of one name. Beyond it balancing gains nothing and each costs memory on every worker.
 pub(super) const MAX_ENDPOINTS: usize = 256;
+/// Endpoints that a registry lists. More than of a name, because whoever lists them meant each.
+pub(super) const MAX_LISTED: usize = 4096;
+/// Pause between two answers of a registry: changes that come in a burst become one.
+const LISTED_PAUSE: Duration = Duration::from_millis(10);
 /// Weight that stands for an SRV weight of 1, so that a weight of 0 among others can be a hundredth of it.
 const WEIGHT_UNIT: u32 = 100;
 
@@ -63,15 +69,28 @@ pub(super) struct Service {
 /// The answer to the question for endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    Found { endpoints: Vec<Endpoint>, ttl: Duration },
-    Nothing { ttl: Option<Duration>, details: String },
-    Failed { reason: Reason, details: String },
+    Found {
+        endpoints: Vec<Endpoint>,
+        ttl: Duration,
+    },
+    /// What a registry lists, until it says otherwise.
+    Listed {
+        endpoints: Vec<Endpoint>,
+    },
+    Nothing {
+        ttl: Option<Duration>,
+        details: String,
+    },
+    Failed {
+        reason: Reason,
+        details: String,
+    },
 }
 
 /// What to do with the endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Take these.
+    /// Take these. A TTL of zero: until the source says otherwise.
     Replace { endpoints: Vec<Endpoint>, ttl: Duration },
     /// Have none.
     Empty { details: String },
@@ -80,8 +99,10 @@ pub(super) enum Step {
 }
 
 /// The memory between two answers for one name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Schedule {
+    /// Longest pause after a failure.
+    longest: Duration,
     /// Failures in a row.
     failures: u32,
     /// Answers in a row that there is nothing.
@@ -90,14 +111,42 @@ pub(super) struct Schedule {
     has_endpoints: bool,
 }
 
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { longest: BACKOFF_MAX, failures: 0, nothings: 0, has_endpoints: false }
+    }
+}
+
 impl Schedule {
+    /// Of a source that holds a connection.
+    pub(super) fn of_registry() -> Self {
+        Self { longest: REGISTRY_BACKOFF_MAX, ..Self::default() }
+    }
+
+    /// After an answer with endpoints.
+    fn good(&mut self) {
+        *self = Self { longest: self.longest, has_endpoints: true, ..Self::default() };
+    }
+
     /// Takes an answer; tells what to do and when to ask again. `random` is from 0 to 1.
     pub(super) fn take(&mut self, answer: Answer, random: f64) -> (Step, Duration) {
         match answer {
             Answer::Found { endpoints, ttl } => {
-                *self = Self { has_endpoints: true, ..Self::default() };
+                self.good();
                 let ttl = ttl.clamp(MIN_TTL, MAX_TTL);
                 (Step::Replace { endpoints, ttl }, ttl)
+            }
+            Answer::Listed { endpoints } if !endpoints.is_empty() => {
+                self.good();
+                (Step::Replace { endpoints: tidy(endpoints, MAX_LISTED), ttl: Duration::ZERO }, LISTED_PAUSE)
+            }
+            Answer::Listed { .. } => {
+                let details = String::from("the registry lists no endpoint");
+                match self.take(Answer::Nothing { ttl: None, details }, random) {
+                    // Confirmed: from here on the source is waited for, which knows when one comes.
+                    (empty @ Step::Empty { .. }, _) => (empty, LISTED_PAUSE),
+                    kept => kept,
+                }
             }
             Answer::Nothing { ttl, details } => {
                 self.failures = 0;
@@ -106,13 +155,16 @@ impl Schedule {
                     return (Step::Keep { reason: Reason::DnsError, details, first: true }, MIN_TTL);
                 }
                 self.has_endpoints = false;
-                let backoff = backoff(self.nothings, random);
+                let backoff = backoff(self.nothings, self.longest, random);
                 (Step::Empty { details }, ttl.unwrap_or(backoff).clamp(MIN_TTL, MAX_NEGATIVE_TTL))
             }
             Answer::Failed { reason, details } => {
                 self.nothings = 0;
                 self.failures = self.failures.saturating_add(1);
-                (Step::Keep { reason, details, first: self.failures == 1 }, backoff(self.failures, random))
+                (
+                    Step::Keep { reason, details, first: self.failures == 1 },
+                    backoff(self.failures, self.longest, random),
+                )
             }
         }
     }
@@ -143,8 +195,8 @@ impl From<Miss> for Answer {
 pub(super) fn addresses(found: Found<IpAddr>, port: u16) -> Answer {
     match found {
         Ok(Records { list, ttl }) => {
-            let endpoint = |ip| Endpoint { address: SocketAddr::new(ip, port), weight: 1, zone: None };
-            Answer::Found { endpoints: tidy(list.into_iter().map(endpoint).collect()), ttl }
+            let endpoint = |ip| Endpoint { address: SocketAddr::new(ip, port), weight: 1, zone: None, identity: None };
+            Answer::Found { endpoints: tidy(list.into_iter().map(endpoint).collect(), MAX_ENDPOINTS), ttl }
         }
         Err(miss) => miss.into(),
     }
@@ -177,26 +229,27 @@ pub(super) fn services(found: Found<Service>) -> Answer {
             address: SocketAddr::new(*ip, service.port),
             weight: share,
             zone: None,
+            identity: None,
         }));
     }
-    Answer::Found { endpoints: tidy(endpoints), ttl }
+    Answer::Found { endpoints: tidy(endpoints, MAX_ENDPOINTS), ttl }
 }
 
 /// Sorted, because name servers rotate their answers and a rotation is no change; without doubles; bounded.
-fn tidy(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+fn tidy(mut endpoints: Vec<Endpoint>, most: usize) -> Vec<Endpoint> {
     endpoints.sort_by_key(|e| e.address);
     endpoints.dedup_by_key(|e| e.address);
-    if endpoints.len() > MAX_ENDPOINTS {
-        tracing::warn!(found = endpoints.len(), "a name has more than {MAX_ENDPOINTS} addresses; the rest is not used");
-        endpoints.truncate(MAX_ENDPOINTS);
+    if endpoints.len() > most {
+        tracing::warn!(found = endpoints.len(), "an upstream has more than {most} addresses; the rest is not used");
+        endpoints.truncate(most);
     }
     endpoints
 }
 
-/// Doubles from 1 s to 30 s, of which a random part between a half and the whole: proxies that lost their
+/// Doubles from 1 s to `longest`, of which a random part between a half and the whole: proxies that lost their
 /// name server together must not come back together.
-fn backoff(failures: u32, random: f64) -> Duration {
-    let doubled = BACKOFF_BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF_MAX);
+fn backoff(failures: u32, longest: Duration, random: f64) -> Duration {
+    let doubled = BACKOFF_BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
     doubled.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::exchange::Exchange;
 use crate::{
+    clock,
     error::{Failure, Reason},
     fault::Fault,
     policy::{
@@ -111,7 +112,7 @@ async fn bulkhead(ex: &mut Exchange<'_>, target: &TargetView) -> Result<Option<P
         }
         return Ok(Some(permit));
     }
-    match gate.enter(Instant::now(), ex.deadline.at()) {
+    match gate.enter(clock::now(), ex.deadline.at()) {
         Enter::Go(permit) => Ok(Some(permit)),
         Enter::Full => {
             let limits = &policy.limits;
@@ -122,7 +123,7 @@ async fn bulkhead(ex: &mut Exchange<'_>, target: &TargetView) -> Result<Option<P
             Err(Failure::new(Reason::LimitReached, details).retry_after(Duration::from_secs(1)))
         }
         Enter::Wait(mut pending) => {
-            let granted = wait(ex, |cx| pending.poll(cx, Instant::now())).await?;
+            let granted = wait(ex, |cx| pending.poll(cx, clock::now())).await?;
             granted.map(Some).map_err(|_| ex.deadline.failure())
         }
     }
@@ -130,7 +131,7 @@ async fn bulkhead(ex: &mut Exchange<'_>, target: &TargetView) -> Result<Option<P
 
 fn adaptive(target: &TargetView) -> Result<Option<Slot>, Failure> {
     let Some(adaptive) = &target.target.state.adaptive else { return Ok(None) };
-    match adaptive.admit(Instant::now()) {
+    match adaptive.admit(clock::now()) {
         None if target.acts(Action::Refuse(Reason::Overloaded)) => {
             let details = format!(
                 "TrafficPolicy {}: the service answers more slowly the more is in flight; {} requests are enough now",

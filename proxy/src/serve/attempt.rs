@@ -14,6 +14,7 @@ use super::{
     exchange::{After, Exchange, abandoned, gone},
 };
 use crate::{
+    clock,
     error::{Failure, Party, Reason, Repeat},
     http::Known,
     observe::{Outcome, RetryResult},
@@ -32,8 +33,8 @@ mod upload;
 
 use again::{again, repeatable, retry_answer, watch_times};
 pub(super) use relay::grpc_status;
-use relay::{answered, earlier, relay};
-use upload::{Upload, broken, quiet, timed_out};
+use relay::{Waiting, answered, pass_on};
+use upload::{Upload, broken, timed_out};
 
 /// One attempt's place: where it goes, and what holds for it.
 struct Attempt<'a> {
@@ -97,16 +98,22 @@ pub async fn run(
     if let Some(own) = &targets[0] {
         own.target.state.budget.request(worker.index, ex.started);
     }
+    if upstream.is_new(&worker.shared) {
+        Box::pin(upstream.settle(&worker.shared)).await;
+    }
     let mut tried: Vec<Rc<Endpoint>> = Vec::new();
     let mut fresh = false;
     loop {
-        let now = Instant::now();
+        let now = clock::now();
         if ex.deadline.is_over(now) {
             return Err(ex.deadline.failure());
         }
         let mut leaves = ask(targets, &upstream, now).inspect_err(|f| upstream.observer.rejected(f.reason))?;
         let hash = hash(ex, policy);
-        let endpoint = upstream.pick(targets, &tried, hash, &mut worker.rng.borrow_mut());
+        let endpoint = match &ex.pinned {
+            Some((to, endpoint)) if *to == id => Ok(Rc::clone(endpoint)),
+            _ => upstream.pick(targets, &tried, hash, &mut worker.rng.borrow_mut()),
+        };
         let endpoint = endpoint.inspect_err(|f| upstream.observer.rejected(f.reason))?;
         for (target, leave) in targets.iter().zip(&mut leaves[2..]) {
             *leave = target.as_ref().and_then(|t| t.ask_endpoint(&endpoint, now));
@@ -125,7 +132,7 @@ pub async fn run(
         prepare(ex, &endpoint, now);
         let http2 = speaks_http2(&upstream, ex);
         let result = if http2 { over_h2::attempt(ex, &attempt).await } else { over_h1::attempt(ex, &attempt).await };
-        let now = Instant::now();
+        let now = clock::now();
         let end = |ended: Ended<'_>| leaves.iter().flatten().for_each(|leave| leave.end(ended, now));
         match result {
             Ok(after) => {
@@ -148,7 +155,7 @@ pub async fn run(
             }
             Err(Unanswered::Failed(failure)) => {
                 // No client can make an endpoint look bad by what it sends.
-                if failure.reason.row().origin != Party::Downstream {
+                if failure.reason.row().origin != Party::Downstream && failure.reason != Reason::AccessDenied {
                     attempt.lease.failed(now);
                 }
                 if failure.reason == Reason::HttpResponseTimeout {
@@ -258,7 +265,7 @@ fn told(ended: Ended<'_>) -> Outcome {
 fn outcome(failure: &Failure) -> Outcome {
     match failure.reason {
         _ if failure.repeat == Repeat::ReusedConnection => Outcome::ReusedClosed,
-        Reason::ClientDisconnected => Outcome::Canceled,
+        Reason::ClientDisconnected | Reason::AccessDenied => Outcome::Canceled,
         Reason::HttpResponseTimeout | Reason::BudgetExhausted | Reason::ConnectionReadTimeout => Outcome::Timeout,
         Reason::HttpProtocolError | Reason::HttpResponseHeaderSectionSize => Outcome::ProtocolError,
         Reason::ConnectionTerminated | Reason::HttpResponseIncomplete => Outcome::Broken,

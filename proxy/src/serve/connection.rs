@@ -1,34 +1,40 @@
 //! The life of a client's connection: read [`serve`] from top to bottom.
 //!
-//! Stages that most connections never reach are boxed: an idle HTTP/1 connection costs what its task has
-//! room for, and should not hold the room for a TLS handshake or a race of dials.
+//! What comes before the first request is in a box of its own, and so is all that does not speak HTTP/1: an idle
+//! HTTP/1 connection costs what its task has room for, and should not hold the room for a handshake or a race of dials.
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use outrigger_config::{
-    access::{self, Caller},
-    model::{Direction, Listener, ListenerProtocol, ListenerTarget, MtlsMode},
-};
-use rustls::ServerConfig;
+use outrigger_config::model::{Direction, Listener, ListenerProtocol, MtlsMode, UpstreamProtocol};
+use rustls::pki_types::UnixTime;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{http1, http2, opaque, view::View, worker::Worker};
+use super::{
+    http1, http2,
+    locate::{self, Arrival, Target},
+    opaque,
+    view::View,
+    worker::Worker,
+};
 use crate::{
-    buffer::{Buf, Out},
+    buffer::Buf,
     detect::Detected,
-    error::Failure,
+    error::Reason,
     http::Scheme,
     io::Io,
-    observe::{ConnectionObserver, Side},
+    observe::{ConnectionObserver, Side, Unproven},
     shared::BoundListener,
     timer::Timer,
     tls::Alpn,
-    upstream::H1Conn,
 };
 
 mod first;
+mod penalty;
+mod secure;
 
 use first::{First, Rival, first_bytes};
+pub(super) use secure::read_hello;
+use secure::{Arriving, Whose};
 
 /// A client's connection, as its requests see it.
 #[derive(Clone)]
@@ -43,10 +49,14 @@ pub struct Client {
     pub direction: Direction,
     /// The client's address.
     pub peer: SocketAddr,
-    /// The address of the listener.
+    /// The address that it was made for: that of the listener, unless it was redirected.
     pub local: SocketAddr,
+    /// Where it was going before it was redirected to the listener.
+    pub original: Option<SocketAddr>,
     /// The identity that it has proven.
     pub identity: Option<Arc<str>>,
+    /// What the application learns of its certificate (`x-forwarded-client-cert`).
+    pub forwarded: Option<Arc<str>>,
     /// Its identifiers are kept: it is the local app, a proven peer, or no one here can prove anything.
     pub trusted: bool,
     /// How it reached this proxy.
@@ -55,13 +65,57 @@ pub struct Client {
     pub observer: ConnectionObserver,
 }
 
+impl Client {
+    /// The port that its connection was made for: that of the listener, unless it was redirected there.
+    #[must_use]
+    pub fn port(&self, listener: &Listener) -> u16 {
+        self.original.map_or(listener.address.port(), |original| original.port())
+    }
+}
+
 /// Serves one connection from its first byte to its last.
 pub async fn serve(worker: Rc<Worker>, bound: Arc<BoundListener>, tcp: TcpStream, peer: SocketAddr) {
+    let Some(http1) = Box::pin(open(worker, bound, tcp, peer)).await else { return };
+    let observer = http1.client.observer.clone();
+    http1::serve(http1).await;
+    observer.closed();
+}
+
+/// Finds out who the client is and what it speaks, and serves it unless that is HTTP/1.
+async fn open(
+    worker: Rc<Worker>,
+    bound: Arc<BoundListener>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) -> Option<Box<http1::Connection>> {
     // 1. Which listener, and what it asks for.
+    let peer = locate::canonical(peer);
+    let original = arrive(&worker, &bound, &tcp, peer).await?;
     let view = worker.view();
-    let Some(index) = view.snapshot.model.listeners.iter().position(|l| l.name == bound.name) else { return };
+    let index = view.snapshot.model.listeners.iter().position(|l| l.name == bound.name)?;
     let listener = &view.snapshot.model.listeners[index];
+    let Some(listener) = view.listener_for(listener, original) else {
+        closed(&worker, "not_ready", listener, peer);
+        return None;
+    };
+    let target = locate::target(&worker, &view, listener, original);
+    let listener = passed_on(&view, listener, target.as_ref());
     let secured = view.snapshot.tls.server(listener.mtls, listener.protocol).cloned();
+    if view.snapshot.routing.is_some() && secured.is_none() && listener.mtls != MtlsMode::Disabled {
+        // What a peer says under mesh TLS is not for the app, and plaintext may not be allowed.
+        closed(&worker, "no_identity", listener, peer);
+        return None;
+    }
+    if listener.mtls == MtlsMode::Strict {
+        // Nothing that the client may send changes this, so it is not waited for.
+        let expired = view.snapshot.tls.check(UnixTime::now()).err();
+        let why = expired.map(|failure| failure.to_string());
+        if let Some(why) = why.or_else(|| secured.is_none().then(|| "there is no identity".to_owned())) {
+            worker.observer.handshake_failed(Reason::TlsCertificateError);
+            tracing::warn!(listener = &*listener.name, %peer, "a connection is refused: mtls is strict, and {why}");
+            return None;
+        }
+    }
     let io = Io::plain(tcp).with_peer(peer);
     // 2. What the client speaks, or that its server speaks first.
     let mut buf = Buf::default();
@@ -72,25 +126,38 @@ pub async fn serve(worker: Rc<Worker>, bound: Arc<BoundListener>, tcp: TcpStream
         (Some(_), MtlsMode::Strict) => Rival::Never,
         (Some(_), MtlsMode::Permissive | MtlsMode::Disabled) => Rival::Later,
     };
+    let mut begun = None;
     let first = if asks {
-        first_bytes(&worker, &view, listener, rival, &io, &mut buf, &mut timer).await
+        first_bytes(&worker, &view, listener, target.as_ref(), rival, &io, &mut buf, &mut timer, &mut begun).await
     } else {
         First::Nothing
     };
     // 3. TLS, where the listener takes part in it.
     let (mut io, first) = match (&secured, first) {
         (Some(config), First::Client(Detected::Tls)) => {
-            match Box::pin(secure(io, &mut buf, config, listener, peer)).await {
-                Some(io) => {
-                    let first = inside_tls(&worker, &view, listener, &io, &mut buf, &mut timer).await;
-                    (io, first)
+            let port = original.map_or(listener.address.port(), |o| o.port());
+            let limit = begun.zip(listener.limits.header_read_timeout).map(|(begun, limit)| begun + limit);
+            let arriving =
+                Arriving { worker: &worker, view: &view, listener, target: target.as_ref(), peer, limit, port };
+            match Box::pin(arriving.whose(&io, &mut buf, &mut timer)).await {
+                Whose::Ours => match Box::pin(arriving.serve(io, &mut buf, config)).await {
+                    Some(io) => {
+                        let first =
+                            inside_tls(&worker, &view, listener, target.as_ref(), &io, &mut buf, &mut timer).await;
+                        (io, first)
+                    }
+                    None => return None,
+                },
+                Whose::Apps(conn) => {
+                    worker.observer.detected("app_tls");
+                    (io, conn.map_or(First::Client(Detected::Tls), First::Server))
                 }
-                None => return,
+                Whose::Nobodys => return None,
             }
         }
-        (Some(_), _) if listener.mtls == MtlsMode::Strict => {
+        (_, _) if listener.mtls == MtlsMode::Strict => {
             tracing::info!(listener = &*listener.name, %peer, "plaintext is refused: the listener's mtls is strict");
-            return;
+            return None;
         }
         (_, first) => (io, first),
     };
@@ -101,13 +168,21 @@ pub async fn serve(worker: Rc<Worker>, bound: Arc<BoundListener>, tcp: TcpStream
         index,
         direction: listener.direction,
         peer,
-        local: bound.local,
+        local: original.unwrap_or(bound.local),
+        original,
         identity: tls.and_then(|t| t.peer_identity.clone()),
+        forwarded: tls.and_then(|t| t.forwarded(view.snapshot.tls.identity())),
         trusted: listener.direction == Direction::Outbound || secured.is_none() || tls.is_some(),
         scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
         observer: worker.connections(listener.direction, Side::Downstream, tls.is_some()),
         worker,
     };
+    let app_tls = matches!(first, First::Client(Detected::Tls) | First::Server(_)) && begun.is_some();
+    let permissive = listener.mtls == MtlsMode::Permissive && !matches!(first, First::Closed);
+    let unproven = (permissive && io.tls().is_none()).then(|| {
+        let kind = if app_tls { Unproven::AppTls } else { Unproven::Plaintext };
+        client.worker.observer.unproven(&client.listener, peer.ip(), kind)
+    });
     client.observer.opened();
     client.observer.read(buf.len());
     io.count(client.observer.clone());
@@ -117,24 +192,78 @@ pub async fn serve(worker: Rc<Worker>, bound: Arc<BoundListener>, tcp: TcpStream
     match first {
         First::Closed => {}
         First::Client(Detected::Http2) if !opaque => {
-            Box::pin(http2::serve(&client, listener, io, buf)).await;
+            let limits = listener.limits.clone();
+            // A connection may outlive many configurations, and must not keep the one that it began with.
+            drop((view, secured));
+            Box::pin(http2::serve(&client, limits, io, buf)).await;
         }
         First::Client(Detected::Http1) if !opaque => {
-            // A connection may outlive many configurations and must not keep the one it began with.
-            drop(view);
-            http1::serve(&client, io, buf).await;
+            return Some(Box::new(http1::Connection::new(client, io, buf, unproven)));
         }
         // Not even the first byte of a head came in time: there is nobody to answer.
         First::Nothing if listener.protocol == ListenerProtocol::Http && buf.is_empty() => {}
         First::Client(Detected::Tls | Detected::Opaque) | First::Nothing
             if listener.protocol == ListenerProtocol::Http =>
         {
-            http1::serve(&client, io, buf).await;
+            return Some(Box::new(http1::Connection::new(client, io, buf, unproven)));
         }
-        First::Client(_) | First::Nothing => Box::pin(pass(&client, &view, listener, io, buf, None, timer)).await,
-        First::Server(conn) => Box::pin(pass(&client, &view, listener, io, buf, Some(*conn), timer)).await,
+        first => {
+            let way = opaque::towards(&client, &view, listener, target, &io, &mut buf, &mut timer);
+            if let Some(way) = Box::pin(way).await {
+                drop((view, secured));
+                let dialled = if let First::Server(conn) = first { Some(*conn) } else { None };
+                Box::pin(opaque::pass(&client, way, io, buf, dialled, timer)).await;
+            }
+        }
     }
+    drop(unproven);
     client.observer.closed();
+    None
+}
+
+/// Where a connection was going before it was redirected here, once that is as well known as it gets. The outer `None`: it
+/// ends here.
+async fn arrive(
+    worker: &Rc<Worker>,
+    bound: &BoundListener,
+    tcp: &TcpStream,
+    peer: SocketAddr,
+) -> Option<Option<SocketAddr>> {
+    let view = worker.view();
+    let listener = view.listener(0, &bound.name)?;
+    let own = view.snapshot.listeners.iter().map(|l| l.local);
+    let original = match locate::arrival(listener, tcp, own) {
+        Arrival::Direct => return Some(None),
+        Arrival::Loop => {
+            closed(worker, "loop", listener, peer);
+            return None;
+        }
+        Arrival::Redirected(original) => original,
+    };
+    if let (Direction::Outbound, Some(discovery)) = (listener.direction, worker.shared.discovery()) {
+        // The view must not be held while this waits: what is waited for is another.
+        drop(view);
+        Box::pin(discovery.settle_address(&worker.shared.observer, original)).await;
+        worker.catch_up();
+    }
+    Some(Some(original))
+}
+
+/// The listener that stands for a connection to `target`: one for bytes, where those are what its upstream speaks.
+fn passed_on<'a>(view: &'a View, listener: &'a Listener, target: Option<&Target>) -> &'a Listener {
+    let opaque = view.snapshot.routing.as_ref().and_then(|r| r.opaque());
+    let bytes = target.is_some_and(|t| view.upstream(t.id).config.protocol == UpstreamProtocol::Tcp);
+    opaque.filter(|_| bytes && listener.direction == Direction::Outbound).unwrap_or(listener)
+}
+
+/// A connection that is not served, for a reason that is the pod's.
+fn closed(worker: &Worker, event: &'static str, listener: &Listener, peer: SocketAddr) {
+    worker.shared.observer.discovery(match event {
+        "loop" => "loop_refused",
+        "no_identity" => "no_identity_refused",
+        _ => "not_ready_refused",
+    });
+    tracing::info!(listener = &*listener.name, %peer, event, "a connection is closed");
 }
 
 /// A connection beyond the listener's `maxConnections`.
@@ -151,37 +280,12 @@ pub async fn refuse(worker: &Rc<Worker>, bound: &BoundListener, tcp: TcpStream) 
     }
 }
 
-/// The TLS handshake of a listener that takes part in it.
-async fn secure(
-    io: Io,
-    buf: &mut Buf,
-    config: &Arc<ServerConfig>,
-    listener: &Listener,
-    peer: SocketAddr,
-) -> Option<Io> {
-    let prefix = buf.bytes().to_vec();
-    buf.consume(prefix.len());
-    let handshake = Io::accept_tls(io.into_plain(), prefix, Arc::clone(config));
-    let result = match listener.limits.header_read_timeout {
-        Some(limit) => timeout(limit, handshake).await.unwrap_or_else(|_| {
-            Err(Failure::new(crate::error::Reason::TlsProtocolError, "the handshake did not end in time"))
-        }),
-        None => handshake.await,
-    };
-    match result {
-        Ok(io) => Some(io.with_peer(peer)),
-        Err(failure) => {
-            tracing::info!(listener = &*listener.name, %peer, %failure, "a TLS handshake failed");
-            None
-        }
-    }
-}
-
 /// What a client speaks inside TLS: ALPN says, or its first bytes do.
 async fn inside_tls(
     worker: &Rc<Worker>,
     view: &View,
     listener: &Listener,
+    target: Option<&Target>,
     io: &Io,
     buf: &mut Buf,
     timer: &mut Timer,
@@ -190,77 +294,26 @@ async fn inside_tls(
         _ if listener.protocol == ListenerProtocol::Tcp => First::Nothing,
         Some(Alpn::H2) => First::Client(Detected::Http2),
         Some(Alpn::Http1) => First::Client(Detected::Http1),
-        None => first_bytes(worker, view, listener, Rival::AtOnce, io, buf, timer).await,
-    }
-}
-
-/// Passes bytes on as they are.
-async fn pass(
-    client: &Rc<Client>,
-    view: &View,
-    listener: &Listener,
-    io: Io,
-    mut buf: Buf,
-    dialled: Option<H1Conn>,
-    mut timer: Timer,
-) {
-    let ListenerTarget::Forward(id) = listener.target else {
-        let peer = client.peer;
-        tracing::info!(listener = &*listener.name, %peer, "a connection that is not HTTP names no upstream and is closed");
-        return;
-    };
-    let upstream = view.upstream(id);
-    if let Err(policy) = admit(client, listener, &upstream.config.access) {
-        upstream.observer.rejected(crate::error::Reason::AccessDenied);
-        tracing::info!(listener = &*listener.name, peer = %client.peer, policy, "a connection is denied");
-        return;
-    }
-    let mut conn = match dialled {
-        Some(conn) => conn,
-        None => match dial(client, upstream).await {
-            Ok(conn) => conn,
-            Err(failure) => {
-                upstream.observer.rejected(failure.reason);
-                tracing::warn!(listener = &*listener.name, peer = %client.peer, %failure, "a connection is not passed on");
-                return;
-            }
-        },
-    };
-    let mut out = [Out::default(), Out::default()];
-    let [up, down] = &mut out;
-    let idle = upstream.config.policy.timeouts.idle;
-    let (a, b) = (opaque::End { io: &io, buf: &mut buf }, opaque::End { io: &conn.io, buf: &mut conn.buf });
-    let ended = opaque::tunnel(a, b, [up, down], &mut timer, idle).await;
-    tracing::debug!(listener = &*listener.name, peer = %client.peer, ?ended, "a connection was passed on");
-}
-
-/// An access policy sees of such a connection who it is, and no method and no path.
-fn admit(
-    client: &Client,
-    listener: &Listener,
-    policies: &[Arc<outrigger_config::model::AccessPolicy>],
-) -> Result<(), String> {
-    if policies.is_empty() || client.direction == Direction::Outbound {
-        return Ok(());
-    }
-    let caller = Caller { identity: client.identity.as_deref(), address: client.peer.ip() };
-    match access::evaluate_connection(policies, &caller, listener.address.port()).verdict {
-        access::Verdict::Deny(cause) => Err(cause.policy.name.to_string()),
-        access::Verdict::Open | access::Verdict::Allow(_) => Ok(()),
-    }
-}
-
-async fn dial(client: &Client, upstream: &crate::upstream::UpstreamView) -> Result<H1Conn, Failure> {
-    let pick = |tried: &[_]| {
-        upstream.pick(&[Some(Rc::clone(&upstream.target))], tried, 0, &mut client.worker.rng.borrow_mut())
-    };
-    let endpoint = pick(&[])?;
-    let opened = H1Conn::open(&client.worker, client.direction, upstream, &endpoint, None, None).await;
-    match opened {
-        Err(_) => {
-            let other = pick(&[endpoint])?;
-            H1Conn::open(&client.worker, client.direction, upstream, &other, None, None).await
+        // That the other side has not looked at the bytes is no reason for us not to: HTTP must not get past
+        // policies, or say who its caller is, by going under another name.
+        Some(Alpn::Tcp) | None => {
+            first_bytes(worker, view, listener, target, Rival::AtOnce, io, buf, timer, &mut None).await
         }
-        opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F: Future>(_: fn(Rc<Worker>, Arc<BoundListener>, TcpStream, SocketAddr) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is most of what an idle connection costs.
+    #[test]
+    fn the_task_of_a_connection_stays_small() {
+        let size = size_of_future(serve);
+        assert!(size <= 512, "{size} bytes");
     }
 }

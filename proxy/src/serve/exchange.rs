@@ -6,14 +6,16 @@ use outrigger_config::model::{HeaderEdits, Rule, TrafficPolicy, UpstreamId};
 use tokio::time::Instant;
 
 use super::{
+    access::{Pass, Ruling},
     admit::{Held, Targets},
     connection::Client,
     reply::{Reply, for_client},
-    request::Scratch,
+    scratch::Scratch,
     view::{View, Way},
 };
 use crate::{
     answer::Answer,
+    clock,
     correlate::RequestId,
     deadline::Deadline,
     error::{Failure, Reason},
@@ -25,7 +27,7 @@ use crate::{
     observe::{Record, RouteObserver},
     timer::Timer,
     trace_context::TraceContext,
-    upstream::H1Conn,
+    upstream::{Endpoint, H1Conn},
 };
 
 /// What the codec in front knows of a request beside its head.
@@ -60,6 +62,8 @@ pub struct Tunnel {
     pub conn: H1Conn,
     /// Its place among the requests in flight.
     pub held: Held,
+    /// What it was let in with.
+    pub pass: Option<Pass>,
 }
 
 /// See the module.
@@ -92,12 +96,18 @@ pub struct Exchange<'a> {
     pub trace: Option<TraceContext>,
     /// Where it goes, once that is known.
     pub way: Option<Way>,
+    /// The endpoint that the client's connection was made for, where the request goes to this upstream.
+    pub pinned: Option<(UpstreamId, Rc<Endpoint>)>,
     /// The rule that matched.
     pub rule: Option<Arc<Rule>>,
     /// Edits of the answer that the chosen backend asks for.
     pub backend_edits: Option<HeaderEdits>,
-    /// What the client asked for, where a filter has changed it.
+    /// Authority and target as they came, where the normal form or a filter has changed them.
     pub original: Option<Box<(String, String)>>,
+    /// Its head as its access was judged, where the rule has edited it since.
+    pub asked: Option<Box<RequestHead>>,
+    /// What access policies have decided; `None`: there are none.
+    pub ruling: Option<Ruling>,
     /// The time that the caller gave, without what policies say.
     pub allowed: Deadline,
     /// What it holds of limits while it is in flight.
@@ -158,9 +168,12 @@ impl<'a> Exchange<'a> {
             request_id: RequestId::EMPTY,
             trace: None,
             way: None,
+            pinned: None,
             rule: None,
             backend_edits: None,
             original: None,
+            asked: None,
+            ruling: None,
             allowed: Deadline::NONE,
             held: Held::default(),
             injected: None,
@@ -276,7 +289,7 @@ impl Exchange<'_> {
         };
         let mut source = Source::bytes(bytes::Bytes::copy_from_slice(body));
         let mut pump = Pump::default();
-        let limit = Instant::now() + WRITE_ANSWER;
+        let limit = clock::now() + WRITE_ANSWER;
         let mut progress = 0;
         let Self { timer, .. } = self;
         let sent = std::future::poll_fn(|cx| match pump.poll(cx, &mut source, &mut sink, &mut progress) {
@@ -309,17 +322,18 @@ impl Exchange<'_> {
             status: self.status,
             grpc_status: self.grpc_status,
             failure: self.failure.as_ref(),
-            request_id: self.request_id.as_str(),
+            request_id: self.request_id.as_bytes(),
             trace: self.trace.as_ref(),
             peer_address: self.client.peer,
             peer_identity: self.client.identity.as_ref(),
             endpoint: self.endpoint,
             attempts: self.attempts,
-            duration: self.started.elapsed(),
+            duration: clock::now().saturating_duration_since(self.started),
             first_byte: self.first_byte.map(|at| at.saturating_duration_since(self.started)),
             request_bytes: self.body.taken,
             response_bytes: self.response_bytes,
             user_agent: self.head.headers.get_known(Known::UserAgent),
+            access: self.ruling.as_ref().map(|r| r.note(&self.view)).unwrap_or_default(),
             notes: &[],
         });
     }

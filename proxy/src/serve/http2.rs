@@ -5,24 +5,25 @@ use std::{cell::Cell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::Request;
-use outrigger_config::model::Listener;
+use outrigger_config::model::ListenerLimits;
 use tokio::time::{Instant, timeout};
 
 use super::{
     connection::Client,
     exchange::{After, Arrived},
     reply::Reply,
-    request::{self, Scratch},
+    request, scratch,
 };
 use crate::{
     buffer::Buf,
+    clock,
     forward::Source,
     http::{
         Known,
         h1::{Framing, Limits},
         h2 as convert,
     },
-    io::Io,
+    io::{Gathered, Io},
     timer::Timer,
     upstream::pool::{CONNECTION_WINDOW, STREAM_WINDOW},
 };
@@ -43,12 +44,11 @@ struct Streams {
 }
 
 /// Serves an HTTP/2 client until its connection ends.
-pub async fn serve(client: &Rc<Client>, listener: &Listener, mut io: Io, mut buf: Buf) {
+pub async fn serve(client: &Rc<Client>, limits: ListenerLimits, mut io: Io, mut buf: Buf) {
     let traffic = io.watch();
     io.unread(buf.bytes());
     buf.consume(buf.len());
     buf.release();
-    let limits = &listener.limits;
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -59,11 +59,15 @@ pub async fn serve(client: &Rc<Client>, listener: &Listener, mut io: Io, mut buf
         // Resets of streams that nobody has seen yet cost the client nothing and us a little.
         .max_pending_accept_reset_streams(limits.max_resets as usize)
         .max_concurrent_reset_streams(limits.max_streams as usize);
-    let handshake = builder.handshake::<_, Bytes>(io);
+    let (io, writer) = Gathered::new(io);
+    let handshake = writer.drive(builder.handshake::<_, Bytes>(io));
     let patience = limits.header_read_timeout.unwrap_or(Duration::from_secs(3600));
     let mut connection = match timeout(patience, handshake).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%error, peer = %client.peer, "an HTTP/2 handshake failed"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, peer = %client.peer, "an HTTP/2 handshake failed");
+            return writer.finish(LAST_FRAMES).await;
+        }
         Err(_) => return,
     };
     let head_limits = Limits {
@@ -73,16 +77,16 @@ pub async fn serve(client: &Rc<Client>, listener: &Listener, mut io: Io, mut buf
     let streams = Rc::new(Streams::default());
     let mut timer = Timer::default();
     let mut idle_until: Option<Instant> = None;
-    let mut window = Instant::now() + RESET_WINDOW;
+    let mut window = clock::now() + RESET_WINDOW;
     let mut going = None;
     loop {
-        let accepted = poll_fn(|cx| {
+        let accepted = writer.drive(poll_fn(|cx| {
             if let Poll::Ready(stream) = connection.poll_accept(cx) {
                 return Poll::Ready(Some(stream));
             }
             if client.worker.draining() && going.is_none() {
                 connection.graceful_shutdown();
-                going = Some(Instant::now() + LAST_STREAMS);
+                going = Some(clock::now() + LAST_STREAMS);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -90,9 +94,12 @@ pub async fn serve(client: &Rc<Client>, listener: &Listener, mut io: Io, mut buf
                 idle_until = None;
                 return Poll::Pending;
             }
-            let at = *idle_until.get_or_insert_with(|| Instant::now() + limits.idle_timeout.unwrap_or(FOREVER));
+            let at = *idle_until.get_or_insert_with(|| {
+                writer.release();
+                clock::now() + limits.idle_timeout.unwrap_or(FOREVER)
+            });
             std::task::ready!(timer.poll_at(cx, going.map_or(at, |g| g.min(at))));
-            let now = Instant::now();
+            let now = clock::now();
             if going.is_some() && traffic.blocked.get() && now < at {
                 // The end of an answer waits for its client, who has the idle time to take it.
                 going = Some(now + LAST_STREAMS);
@@ -100,12 +107,11 @@ pub async fn serve(client: &Rc<Client>, listener: &Listener, mut io: Io, mut buf
                 return Poll::Pending;
             }
             Poll::Ready(None)
-        })
-        .await;
-        match accepted {
+        }));
+        match accepted.await {
             Some(Some(Ok((request, respond)))) => {
                 idle_until = None;
-                let now = Instant::now();
+                let now = clock::now();
                 if now >= window {
                     window = now + RESET_WINDOW;
                     streams.aborted.set(0);
@@ -119,18 +125,21 @@ pub async fn serve(client: &Rc<Client>, listener: &Listener, mut io: Io, mut buf
             }
             Some(Some(Err(error))) => {
                 tracing::debug!(%error, peer = %client.peer, "an HTTP/2 connection of a client ended");
-                return;
+                break;
             }
-            Some(None) => return,
-            None if going.is_some() => return,
+            Some(None) => break,
+            None if going.is_some() => break,
             None => {
                 connection.graceful_shutdown();
-                going = Some(Instant::now() + LAST_STREAMS);
+                going = Some(clock::now() + LAST_STREAMS);
             }
         }
     }
+    writer.finish(LAST_FRAMES).await;
 }
 
+/// For a client to take the last frames of its connection, GOAWAY among them.
+const LAST_FRAMES: Duration = Duration::from_secs(1);
 /// Stands for "no limit" where a point in time is needed.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -154,7 +163,10 @@ fn spawn(
     let open = Open(Rc::clone(streams));
     let client = Rc::clone(client);
     tokio::task::spawn_local(async move {
-        let after = stream(&client, request, respond, limits).await;
+        let registered = client.worker.stream().await;
+        let whole = std::pin::pin!(stream(&client, request, respond, limits));
+        let after = clock::per_poll(whole).await;
+        drop(registered);
         // What an upstream breaks off is no fault of the client's.
         if matches!(after, After::Gone) {
             open.0.aborted.set(open.0.aborted.get() + 1);
@@ -164,9 +176,9 @@ fn spawn(
 
 /// Serves one stream.
 async fn stream(client: &Client, request: Request<RecvStream>, respond: SendResponse<Bytes>, limits: Limits) -> After {
-    let started = Instant::now();
+    let started = clock::now();
     let (parts, body) = request.into_parts();
-    let mut scratch = Scratch::default();
+    let mut scratch = scratch::lend();
     let read = convert::request_from(&parts, &limits, &mut scratch.head);
     let declared = convert::content_length(&scratch.head.headers);
     scratch.head.headers.remove_known(Known::ContentLength);

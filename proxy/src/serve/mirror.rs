@@ -5,16 +5,16 @@ use std::{cell::Cell, rc::Rc};
 
 use bytes::Bytes;
 use outrigger_config::model::{Mirror, Rule, UpstreamId};
-use tokio::time::Instant;
 
 use super::{
     attempt,
     exchange::{Arrived, Exchange},
     reply::Reply,
-    request::Scratch,
+    scratch::Scratch,
     view::Way,
 };
 use crate::{
+    clock,
     deadline::Deadline,
     forward::Source,
     http::{RequestHead, h1::Framing},
@@ -68,7 +68,7 @@ pub(super) fn send(ex: &Exchange<'_>, to: &[UpstreamId], head: &RequestHead, bod
         let mut scratch = Scratch { head: head.clone(), ..Scratch::default() };
         tokio::task::spawn_local(async move {
             let _copy = copy;
-            let started = Instant::now();
+            let started = clock::now();
             let policy = std::sync::Arc::clone(&view.upstream(id).config.policy);
             let length = body.len() as u64;
             let framing = if length == 0 { Framing::None } else { Framing::Length(length) };

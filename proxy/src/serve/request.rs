@@ -3,58 +3,41 @@
 //! Whatever goes wrong comes out of `forward` as one [`Failure`] and becomes one answer; whatever
 //! happened is told once, by [`Exchange::finish`].
 
-use std::{
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{rc::Rc, sync::Arc};
 
 use http::Method;
 use outrigger_config::{
-    access::{Caller, Verdict},
-    matching::{self, Decision, Destination},
-    model::{
-        Attribute, Direction, FallbackAction, HeaderEdits, Mode, MtlsMode, PathMatch, Rule, TrafficPolicy, UpstreamId,
-    },
+    matching::{Decision, Destination},
+    model::{Attribute, Direction, FallbackAction, HeaderEdits, Mode, PathMatch, Rule, TrafficPolicy, UpstreamId},
 };
 use tokio::time::Instant;
 
 use super::{
+    access,
     admit::Held,
     attempt,
     connection::Client,
     exchange::{After, Arrived, Exchange},
-    mirror,
+    locate, mirror,
     reply::Reply,
+    scratch::Scratch,
     view::{View, Way},
 };
 use crate::{
-    correlate,
+    clock, correlate,
     deadline::Deadline,
     edit,
     error::{Failure, Reason},
     fallback,
     forward::Source,
-    http::{Known, RequestHead, ResponseHead, h1},
+    http::{Known, RequestHead, h1},
     observe::AttributedBy,
-    timer::Timer,
     trace_context::TraceContext,
 };
 
 /// Largest request body of which a mirror gets a copy; larger ones are not mirrored, as a copy has to be
 /// kept until the original has been read.
 const MIRRORED: usize = 64 * 1024;
-
-/// What a codec reuses from request to request.
-#[derive(Default)]
-pub struct Scratch {
-    /// The head of the request.
-    pub head: RequestHead,
-    /// The head of the answer.
-    pub response: ResponseHead,
-    /// All time limits of the task.
-    pub timer: Timer,
-}
 
 /// Serves one request. `refused`: why the codec does not let it be forwarded.
 pub async fn serve(
@@ -66,6 +49,9 @@ pub async fn serve(
     started: Instant,
     refused: Option<Failure>,
 ) -> After {
+    if client.direction == Direction::Outbound && !locate::is_known(client, &scratch.head.authority) {
+        Box::pin(locate::settle(client, &scratch.head.authority)).await;
+    }
     let view = client.worker.view();
     let mut exchange = Exchange::new(client, &view, scratch, arrived, body, reply, started);
     identify(&mut exchange, &view);
@@ -93,15 +79,12 @@ pub async fn serve(
 /// The stages. Each takes what the one before has found.
 async fn forward(ex: &mut Exchange<'_>, view: &Rc<View>) -> Result<After, Failure> {
     let client = ex.client;
-    let listener = view.listener(client.index, &client.listener).ok_or_else(|| {
+    let listener = view.listener_of(client).ok_or_else(|| {
         Failure::new(Reason::DestinationNotFound, "the listener of this connection is no longer configured")
     })?;
-    if listener.mtls == MtlsMode::Strict && client.identity.is_none() {
+    if let Some(failure) = access::unproven(client, listener) {
         // Accepted in plaintext, before a reload made the listener strict.
-        return Err(Failure::new(
-            Reason::AccessDenied,
-            "the listener's mtls is strict, and this connection is not mTLS",
-        ));
+        return Err(failure);
     }
     if ex.head.method == Method::CONNECT {
         return Err(Failure::new(Reason::NotImplemented, "CONNECT is not served: this is no forward proxy"));
@@ -110,13 +93,11 @@ async fn forward(ex: &mut Exchange<'_>, view: &Rc<View>) -> Result<After, Failur
         return last_hop(ex).await;
     }
     hops(ex)?;
-    let destination = match matching::destination(&view.snapshot.model, listener, &*ex.head) {
-        Ok(destination) => destination,
-        Err(not_found) => return Err(Failure::new(Reason::DestinationNotFound, not_found.to_string())),
-    };
+    let destination = locate::destination(ex, view, listener)?;
     let mut way = Way { to: destination.id, rule: None, backend: None };
     ex.way = Some(way);
-    authorize(ex, &destination)?;
+    access::normalise(ex, destination.id)?;
+    access::authorize(ex, &destination)?;
     let decision = route(destination, ex.head)?;
     let policy = decision.policy();
     ex.policy = Some(Arc::clone(policy));
@@ -135,9 +116,11 @@ async fn forward(ex: &mut Exchange<'_>, view: &Rc<View>) -> Result<After, Failur
         return redirect(ex, rule, &matched.path).await;
     }
     let (index, chosen) = filter(ex, rule, &matched.path)?;
+    access::authorize_backend(ex, chosen)?;
     way.backend = Some(index);
     ex.way = Some(way);
-    let mirrors = mirror::choose(ex, rule);
+    let mut mirrors = mirror::choose(ex, rule);
+    mirrors.retain(|id| access::may_reach(ex, *id));
     if !mirrors.is_empty() && !ex.body.is_over() {
         ex.body.record(MIRRORED);
     }
@@ -193,9 +176,13 @@ async fn fall_back(ex: &mut Exchange<'_>, failure: Failure) -> Result<After, Fai
     let policy = ex.policy.clone();
     let action = fallback::action(policy.as_ref().and_then(|p| p.fallback.as_ref()), failure.reason);
     let (Some(action), false) = (action, ex.reply.begun()) else { return Err(failure) };
+    if failure.reason == Reason::AccessDenied && !matches!(action, FallbackAction::Response(_)) {
+        // Who may not have the answer may not have it from elsewhere either.
+        return Err(failure);
+    }
     let view = Rc::clone(&ex.view);
     let reason = failure.reason;
-    let now = Instant::now();
+    let now = clock::now();
     let mut body = Vec::new();
     match action {
         FallbackAction::Response(response) => {
@@ -209,7 +196,7 @@ async fn fall_back(ex: &mut Exchange<'_>, failure: Failure) -> Result<After, Fai
             body.extend_from_slice(&good.body);
         }
         FallbackAction::Backend(id) => {
-            if !ex.body.rewind() {
+            if !ex.body.rewind() || !access::may_reach(ex, *id) {
                 return Err(failure);
             }
             tracing::debug!(%failure, "another upstream is asked instead");
@@ -258,8 +245,9 @@ fn identify(ex: &mut Exchange<'_>, view: &View) {
     if client.direction == Direction::Inbound {
         // Whatever comes from outside may say anything; what we know of the caller goes there instead.
         headers.remove_known(Known::XForwardedClientCert);
-        if let Some(identity) = &client.identity {
-            headers.append_known(Known::XForwardedClientCert, format!("URI={identity}").as_bytes());
+        h1::strip_claims(headers, client.trusted);
+        if let Some(forwarded) = &client.forwarded {
+            headers.append_known(Known::XForwardedClientCert, forwarded.as_bytes());
         }
     }
     let worker = &client.worker;
@@ -268,7 +256,7 @@ fn identify(ex: &mut Exchange<'_>, view: &View) {
         attribute(ex, view, &mut rng);
     }
     let headers = &mut ex.head.headers;
-    let (id, source) = view.correlator.apply(headers, client.trusted, unix_millis(), &mut rng);
+    let (id, source) = view.correlator.apply(headers, client.trusted, clock::unix_millis(), &mut rng);
     worker.observer.correlation(source == correlate::Source::Kept);
     ex.request_id = id;
     let sample = view.snapshot.model.proxy.telemetry.tracing.as_ref().map_or(0.0, |t| t.sample);
@@ -277,45 +265,25 @@ fn identify(ex: &mut Exchange<'_>, view: &View) {
     ex.trace = Some(trace);
 }
 
-/// Milliseconds of Unix time, for identifiers that sort by it.
-pub(super) fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// May this caller do this? Fails closed.
-fn authorize(ex: &Exchange<'_>, destination: &Destination<'_>) -> Result<(), Failure> {
-    if destination.upstream.access.is_empty() {
-        return Ok(());
-    }
-    let caller = Caller { identity: ex.client.identity.as_deref(), address: ex.client.peer.ip() };
-    let access = destination.authorize(&caller, &*ex.head);
-    if let Some(cause) = access.observed {
-        tracing::info!(policy = &*cause.policy.name, request_id = ex.request_id.as_str(), "would be denied");
-        ex.client.worker.observer.observed(&cause.policy.name, "access_denied").add(1);
-    }
-    match access.verdict {
-        Verdict::Deny(cause) => {
-            let who = caller.identity.unwrap_or("a caller without an identity");
-            let details = match cause.rule {
-                Some(rule) => format!("{who} is denied by rule {rule} of AccessPolicy {}", cause.policy.name),
-                None => format!("no rule of AccessPolicy {} allows {who} to do this", cause.policy.name),
-            };
-            Err(Failure::new(Reason::AccessDenied, details))
-        }
-        Verdict::Open | Verdict::Allow(_) => Ok(()),
-    }
-}
-
 fn route<'m>(destination: Destination<'m>, head: &RequestHead) -> Result<Decision<'m>, Failure> {
     destination.route(head).map_err(|e| Failure::new(Reason::DestinationNotFound, e.to_string()))
 }
 
+/// True if the rule changes the heads of requests.
+fn edits(rule: &Rule) -> bool {
+    let backends = rule.backends.iter().any(|b| !b.request_headers.is_empty());
+    rule.rewrite.is_some() || !rule.request_headers.is_empty() || backends
+}
+
 /// Carries out the filters of a rule, and chooses its backend.
 fn filter(ex: &mut Exchange<'_>, rule: &Rule, matched: &PathMatch) -> Result<(u32, UpstreamId), Failure> {
+    if ex.client.direction == Direction::Inbound && edits(rule) {
+        ex.asked = Some(Box::new(ex.head.clone()));
+    }
     edit::apply_to_request(&rule.request_headers, ex.head);
     if let Some(rewrite) = &rule.rewrite {
-        ex.original = Some(Box::new((ex.head.authority.clone(), ex.head.target.clone())));
+        let head = &*ex.head;
+        ex.original.get_or_insert_with(|| Box::new((head.authority.clone(), head.target.clone())));
         edit::rewrite(ex.head, rewrite, matched);
     }
     let random = ex.client.worker.rng.borrow_mut().u32(..);

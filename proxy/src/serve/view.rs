@@ -1,12 +1,21 @@
 //! A snapshot as one worker uses it: every handle that a request needs, resolved once.
 
-use std::{cell::OnceCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
 
-use outrigger_config::model::{Direction, Listener, UpstreamId};
+use outrigger_config::{
+    matching::normal::PathUse,
+    model::{Direction, Listener, Model, UpstreamId},
+};
 
+use super::connection::Client;
 use crate::{
     correlate::Correlator,
-    observe::{RouteObserver, WorkerObserver},
+    observe::{Counter, RouteObserver, WorkerObserver},
     shared::Snapshot,
     upstream::UpstreamView,
 };
@@ -17,11 +26,17 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// Which headers carry the correlation identifier.
     pub correlator: Correlator,
+    /// Counts the changes of what access is decided by, over all views of the worker.
+    pub rulings: u64,
     /// Inbound requests are indexed for the outbound calls behind them: there are outbound listeners.
     pub indexes: bool,
     upstreams: Vec<Rc<UpstreamView>>,
     routes: Vec<Routes>,
     nowhere: [Rc<RouteObserver>; 2],
+    /// What paths are for, by upstream: of inbound requests, and of outbound ones.
+    path_uses: Vec<[PathUse; 2]>,
+    /// Counters of what policies would have denied; as many as there are policies in observe mode.
+    observed: RefCell<Vec<(Arc<str>, Arc<Counter>)>>,
 }
 
 /// Observers of the requests that address one upstream.
@@ -61,7 +76,7 @@ impl View {
             upstreams.push(Rc::new(UpstreamView::new(
                 Arc::clone(state),
                 (observer, handle),
-                tls,
+                (tls, &snapshot.tls),
                 worker,
                 &own,
                 known.map(|k| &**k),
@@ -77,7 +92,29 @@ impl View {
         let nowhere = [nowhere(Direction::Inbound), nowhere(Direction::Outbound)];
         let correlator = Correlator::new(&snapshot.model.proxy.correlation.headers);
         let indexes = snapshot.model.listeners.iter().any(|l| l.direction == Direction::Outbound);
-        Self { snapshot, correlator, indexes, upstreams, routes, nowhere }
+        let model = &snapshot.model;
+        let uses = |id| [Direction::Inbound, Direction::Outbound].map(|d| PathUse::of(model, d, id));
+        let path_uses =
+            (0..upstreams.len()).filter_map(|i| u32::try_from(i).ok()).map(|i| uses(UpstreamId(i))).collect();
+        let rulings = old.map_or(0, |o| o.rulings + u64::from(!judges_alike(&o.snapshot, &snapshot)));
+        let observed = RefCell::default();
+        Self { snapshot, correlator, rulings, indexes, upstreams, routes, nowhere, path_uses, observed }
+    }
+
+    /// What the path of a request is for.
+    #[must_use]
+    pub fn path_use(&self, direction: Direction, id: UpstreamId) -> PathUse {
+        self.path_uses[id.0 as usize][usize::from(direction == Direction::Outbound)]
+    }
+
+    /// A policy in observe mode would have denied something.
+    pub fn observed(&self, worker: &WorkerObserver, policy: &Arc<str>) {
+        let mut known = self.observed.borrow_mut();
+        let at = known.iter().position(|(name, _)| name == policy).unwrap_or_else(|| {
+            known.push((Arc::clone(policy), worker.observed(policy, "access_denied")));
+            known.len() - 1
+        });
+        known[at].1.add(1);
     }
 
     /// Closes idle connections to endpoints that `new`, which stands in this one's place, does not have.
@@ -107,6 +144,23 @@ impl View {
         listeners.get(index).filter(|l| &*l.name == name).or_else(|| listeners.iter().find(|l| &*l.name == name))
     }
 
+    /// The listener that stands for where the connection of `client` was going. `None`: it is gone, or nothing is let in there.
+    #[must_use]
+    pub fn listener_of(&self, client: &Client) -> Option<&Listener> {
+        self.listener_for(self.listener(client.index, &client.listener)?, client.original)
+    }
+
+    /// The same, of a listener and where the client wanted to go.
+    #[must_use]
+    pub fn listener_for<'a>(&'a self, listener: &'a Listener, original: Option<SocketAddr>) -> Option<&'a Listener> {
+        match (&self.snapshot.routing, original) {
+            (Some(routing), Some(original)) if listener.direction == Direction::Inbound => {
+                routing.inbound(original.port())
+            }
+            _ => Some(listener),
+        }
+    }
+
     /// The upstream that a request goes to: the backend's once it is chosen, until then the one addressed.
     #[must_use]
     pub fn goes_to(&self, way: Way) -> &Rc<UpstreamView> {
@@ -133,4 +187,18 @@ impl View {
         });
         Rc::clone(made)
     }
+}
+
+/// True if both decide alike who may do what. What is the same here may still be decided otherwise later: only what is
+/// open is judged by this.
+fn judges_alike(old: &Snapshot, new: &Snapshot) -> bool {
+    let listeners = |model: &Model| model.listeners.iter().map(|l| (l.name.clone(), l.mtls)).collect::<Vec<_>>();
+    let guarded = |model: &Model| {
+        let guarded = model.upstreams.iter().filter(|u| !u.access.is_empty());
+        guarded.map(|u| (u.name.clone(), u.access.clone())).collect::<Vec<_>>()
+    };
+    let ports = |snapshot: &Snapshot| snapshot.routing.as_ref().map(|routing| routing.modes());
+    listeners(&old.model) == listeners(&new.model)
+        && guarded(&old.model) == guarded(&new.model)
+        && ports(old) == ports(new)
 }

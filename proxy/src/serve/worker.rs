@@ -16,13 +16,14 @@ use outrigger_config::model::Direction;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::LocalOptions,
     sync::Notify,
-    task::LocalSet,
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{connection, view::View};
+use super::{connection, http1::Places, view::View};
 use crate::{
+    clock,
     observe::{ConnectionObserver, Side, WorkerObserver},
     shared::{BoundListener, Phase, Shared},
 };
@@ -43,12 +44,18 @@ pub struct Worker {
     pub observer: Rc<WorkerObserver>,
     /// Random numbers for choices that need not be secret.
     pub rng: RefCell<fastrand::Rng>,
+    /// Where the requests of HTTP/1 clients are served.
+    pub(super) places: Places,
     /// Counters of connections, by direction, side and security.
     connections: [OnceCell<ConnectionObserver>; 8],
     view: RefCell<Rc<View>>,
+    /// That of the view ([`View::rulings`]).
+    rulings: Cell<u64>,
     phase: Cell<Phase>,
     /// Tasks of client connections, to be woken when the phase changes.
     wakers: RefCell<Wakers>,
+    /// Tasks of HTTP/2 streams, to be woken when what decides on access changes.
+    streams: RefCell<Wakers>,
     listeners: RefCell<HashMap<Arc<str>, Accepting>>,
 }
 
@@ -72,14 +79,26 @@ pub struct Registered {
     slot: usize,
 }
 
+/// An HTTP/2 stream that is open: woken when what decides on access changes.
+pub struct Stream {
+    worker: Rc<Worker>,
+    slot: usize,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.worker.streams.borrow_mut().remove(self.slot);
+    }
+}
+
 /// Runs worker `index` until the phase says that it is over.
 ///
 /// # Errors
 /// The reactor cannot be made.
 pub fn run(index: usize, shared: Arc<Shared>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = LocalSet::new();
-    runtime.block_on(local.run_until(async move { Worker::new(index, shared).follow().await }));
+    // Not a `LocalSet` on a runtime: that is a second scheduler, whose every turn polls the future below.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async move { Worker::new(index, shared).follow().await });
     Ok(())
 }
 
@@ -93,10 +112,13 @@ impl Worker {
             shared,
             observer,
             rng: RefCell::new(fastrand::Rng::new()),
+            places: Places::default(),
             connections: [const { OnceCell::new() }; 8],
             view: RefCell::new(Rc::new(view)),
+            rulings: Cell::new(0),
             phase: Cell::new(phase),
             wakers: RefCell::default(),
+            streams: RefCell::default(),
             listeners: RefCell::default(),
         })
     }
@@ -114,6 +136,20 @@ impl Worker {
             | usize::from(side == Side::Upstream) << 1
             | usize::from(tls);
         self.connections[index].get_or_init(|| self.observer.connections(direction, side, tls)).clone()
+    }
+
+    /// Counts the changes of what access is decided by.
+    #[inline]
+    #[must_use]
+    pub fn rulings(&self) -> u64 {
+        self.rulings.get()
+    }
+
+    /// Registers the stream of the running task.
+    pub async fn stream(self: &Rc<Self>) -> Stream {
+        let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let slot = self.streams.borrow_mut().insert(waker);
+        Stream { worker: Rc::clone(self), slot }
     }
 
     /// True once the proxy takes no more work.
@@ -150,13 +186,26 @@ impl Worker {
         }
     }
 
+    /// Uses the snapshot in force now, if the news of it has not been read yet.
+    pub fn catch_up(self: &Rc<Self>) {
+        if self.shared.version() != self.view.borrow().snapshot.version {
+            self.take_snapshot();
+        }
+    }
+
     fn take_snapshot(self: &Rc<Self>) {
         let old = self.view();
         let snapshot = self.shared.snapshot();
         if snapshot.version != old.snapshot.version {
             let view = View::new(snapshot, &self.observer, self.index, Some(&old));
             old.retire(&view);
+            let changed = self.rulings.replace(view.rulings) != view.rulings;
             self.view.replace(Rc::new(view));
+            if changed {
+                // What is open is judged again, each by its own task.
+                self.wakers.borrow().wake();
+                self.streams.borrow().wake();
+            }
         }
         self.listen();
     }
@@ -317,13 +366,16 @@ async fn accept(worker: Rc<Worker>, bound: Arc<BoundListener>, socket: TcpListen
         worker.shared.open_connections.fetch_add(1, Ordering::Relaxed);
         let (worker, bound) = (Rc::clone(&worker), Arc::clone(&bound));
         tokio::task::spawn_local(async move {
-            let registered = worker.register(Arc::clone(&bound)).await;
-            if open < limit {
-                connection::serve(worker, bound, tcp, peer).await;
-            } else {
-                connection::refuse(&worker, &bound, tcp).await;
-            }
-            drop(registered);
+            let whole = std::pin::pin!(async move {
+                let registered = worker.register(Arc::clone(&bound)).await;
+                if open < limit {
+                    connection::serve(worker, bound, tcp, peer).await;
+                } else {
+                    Box::pin(connection::refuse(&worker, &bound, tcp)).await;
+                }
+                drop(registered);
+            });
+            clock::per_poll(whole).await;
         });
     }
     // The snapshot, and connections of this listener, still hold descriptors of this socket: it ends for

@@ -17,7 +17,7 @@ use rustls::{
 };
 use tempfile::TempDir;
 
-use super::{ClientContext, Identity, SpiffeId, config, crypto_provider};
+use super::{ClientContext, Identity, SpiffeId, config, crypto_provider, identity::Warning};
 
 /// A root, and what it signs.
 pub(crate) struct Ca {
@@ -92,19 +92,24 @@ impl Files {
 
     pub(crate) fn load_at(&self, now: UnixTime) -> Result<(Identity, Vec<String>), String> {
         let loaded = Identity::load(&self.files, &crypto_provider(), now);
-        loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        let loaded = loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+        loaded.map(|identity| {
+            let said = |w: &Warning| format!("{}: {}", w.file.display(), w.message);
+            let warnings = identity.warnings.iter().map(said).collect();
+            (identity, warnings)
+        })
     }
 }
 
-pub(crate) fn identity(leaf: &Leaf, bundle: &str) -> Identity {
-    Files::new(leaf, bundle).load().unwrap().0
+pub(crate) fn identity(leaf: &Leaf, bundle: &str) -> Arc<Identity> {
+    Arc::new(Files::new(leaf, bundle).load().unwrap().0)
 }
 
 pub(crate) fn server(identity: &Identity) -> Arc<ServerConfig> {
     config::server_config(identity, &crypto_provider()).unwrap()
 }
 
-pub(crate) fn mesh_client(identity: &Identity, expected: &str) -> ClientContext {
+pub(crate) fn mesh_client(identity: &Arc<Identity>, expected: &str) -> ClientContext {
     let expected = SpiffeId::parse(expected).unwrap();
     config::mesh_client(identity, expected, &crypto_provider()).unwrap()
 }

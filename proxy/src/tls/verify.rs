@@ -23,11 +23,35 @@ use rustls::{
 
 use super::spiffe::{Refusal, SpiffeId, identity_of};
 
+/// The signatures of handshakes that both verifiers take: one list, so that what a client may sign with a server may
+/// too.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signatures(pub(super) WebPkiSupportedAlgorithms);
+
+impl Signatures {
+    fn of_tls12() -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken between proxies".into()))
+    }
+
+    fn verify(
+        self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0)
+    }
+
+    fn schemes(self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
 /// Believes the one server that is expected.
 #[derive(Debug)]
 pub(super) struct MeshServerVerifier {
     roots: Arc<RootCertStore>,
-    algorithms: WebPkiSupportedAlgorithms,
+    signatures: Signatures,
     trust_domain: Arc<str>,
     expected: SpiffeId,
 }
@@ -35,11 +59,11 @@ pub(super) struct MeshServerVerifier {
 impl MeshServerVerifier {
     pub(super) fn new(
         roots: Arc<RootCertStore>,
-        algorithms: WebPkiSupportedAlgorithms,
+        signatures: Signatures,
         trust_domain: Arc<str>,
         expected: SpiffeId,
     ) -> Self {
-        Self { roots, algorithms, trust_domain, expected }
+        Self { roots, signatures, trust_domain, expected }
     }
 }
 
@@ -53,7 +77,7 @@ impl ServerCertVerifier for MeshServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let parsed = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, self.algorithms.all)
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, self.signatures.0.all)
             .map_err(|e| in_our_words(e, end_entity))?;
         let found = identity_within(end_entity, &self.trust_domain).map_err(refuse)?;
         if found != self.expected {
@@ -69,7 +93,7 @@ impl ServerCertVerifier for MeshServerVerifier {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken between proxies".into()))
+        Signatures::of_tls12()
     }
 
     fn verify_tls13_signature(
@@ -78,11 +102,11 @@ impl ServerCertVerifier for MeshServerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        self.signatures.verify(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.signatures.schemes()
     }
 }
 
@@ -90,12 +114,13 @@ impl ServerCertVerifier for MeshServerVerifier {
 #[derive(Debug)]
 pub(super) struct MeshClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
+    signatures: Signatures,
     trust_domain: Arc<str>,
 }
 
 impl MeshClientVerifier {
-    pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, trust_domain: Arc<str>) -> Self {
-        Self { chain, trust_domain }
+    pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, signatures: Signatures, trust_domain: Arc<str>) -> Self {
+        Self { chain, signatures, trust_domain }
     }
 }
 
@@ -127,7 +152,7 @@ impl ClientCertVerifier for MeshClientVerifier {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken between proxies".into()))
+        Signatures::of_tls12()
     }
 
     fn verify_tls13_signature(
@@ -136,11 +161,11 @@ impl ClientCertVerifier for MeshClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        self.signatures.verify(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.signatures.schemes()
     }
 }
 

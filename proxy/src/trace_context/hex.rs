@@ -1,14 +1,23 @@
 //! Hexadecimal of fixed length, without allocation.
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// The two lower-case digits of every byte.
+pub(crate) static PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
 /// Lower-case digits; `M` is twice `N`.
 pub(super) fn encode<const N: usize, const M: usize>(bytes: [u8; N]) -> [u8; M] {
     const { assert!(M == 2 * N) };
     let mut out = [0; M];
     for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+        pair.copy_from_slice(&PAIRS[usize::from(byte)]);
     }
     out
 }

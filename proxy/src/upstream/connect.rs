@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{Endpoint, UpstreamView};
 use crate::{
+    clock,
     error::{Failure, Reason, Repeat},
     io::Io,
     policy::{
@@ -37,7 +38,8 @@ pub async fn dial(
     deadline: Option<Instant>,
 ) -> Result<Io, Failure> {
     let address = endpoint.address();
-    let connect = view.config.policy.timeouts.connect.map(|t| Instant::now() + t);
+    let tls = view.tls_to(endpoint)?;
+    let connect = view.config.policy.timeouts.connect.map(|t| clock::now() + t);
     let limit = match (connect, deadline) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -45,7 +47,7 @@ pub async fn dial(
     let dialled = async {
         let tcp = TcpStream::connect(address).await.map_err(|e| refused(view, endpoint, &e))?;
         tune(&tcp);
-        match &view.tls {
+        match &tls {
             None => Ok(Io::plain(tcp)),
             Some(context) => Io::connect_tls(tcp, context, speaks).await,
         }
@@ -89,12 +91,12 @@ pub async fn place(view: &UpstreamView, deadline: Option<Instant>) -> Result<Per
     // it: it may be for another endpoint.
     view.close_idle();
     bulkhead.wanted.notify_waiters();
-    let now = Instant::now();
+    let now = clock::now();
     match gate.enter(now, deadline) {
         Enter::Go(permit) => Ok(permit),
         Enter::Full => Err(full()),
         Enter::Wait(mut pending) => {
-            let granted = poll_fn(|cx| pending.poll(cx, Instant::now()));
+            let granted = poll_fn(|cx| pending.poll(cx, clock::now()));
             let limit = deadline.unwrap_or(now + LONGEST_WAIT);
             timeout_at(limit, granted).await.ok().and_then(Result::ok).ok_or_else(full)
         }

@@ -25,8 +25,9 @@ use tokio::{
 use super::{Endpoint, UpstreamView, connect};
 use crate::{
     buffer::Buf,
+    clock,
     error::{Failure, Reason, Repeat},
-    io::{Fate, Io, Traffic},
+    io::{Fate, Gathered, Io, Traffic},
     observe::{ConnectionObserver, Side},
     policy::limits::Permit,
     serve::{RESPONSE_HEAD_BYTES, worker::Worker},
@@ -44,6 +45,8 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// A connection that is silent for so long while requests wait takes no more of them. Callers with less time than
 /// this do not condemn a server that is merely slow.
 const SILENCE: Duration = Duration::from_secs(1);
+/// For an endpoint to take the last frames of its connection, GOAWAY among them.
+const LAST_FRAMES: Duration = Duration::from_secs(1);
 /// Receive window of a stream and of a connection: what 1 Gbit/s at 10 ms round trip takes, and the most
 /// that one slow client can make us hold for it.
 pub const STREAM_WINDOW: u32 = 256 * 1024;
@@ -141,7 +144,7 @@ impl H1Conn {
                 endpoint.idle.borrow_mut().push(conn);
                 return None;
             }
-            if !conn.expired(now, limit) && !conn.io.is_stale() {
+            if !conn.outlived(idle, limit) && !conn.io.is_stale() {
                 return Some(conn);
             }
         }
@@ -185,7 +188,7 @@ impl H1Conn {
 
     /// Wraps a connection that was just made.
     fn new(worker: &Worker, direction: Direction, endpoint: &Rc<Endpoint>, place: Permit, mut io: Io) -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         let guard = Guard::new(worker, direction, endpoint, place, io.tls().is_some());
         io.count(guard.observer.clone());
         Self { io, buf: Buf::default(), served: 0, announced: None, created: now, idle_since: now, guard }
@@ -209,6 +212,7 @@ impl H1Conn {
         }
         self.idle_since = now;
         self.buf.release();
+        self.io.shrink();
         let listed = self.guard.endpoint.upgrade().filter(|e| !e.retired.get());
         let Some(endpoint) = listed else { return };
         let mut idle = endpoint.idle.borrow_mut();
@@ -226,7 +230,10 @@ impl H1Conn {
     /// True if it has been idle for so long that its server may be about to close it.
     #[must_use]
     pub fn expired(&self, now: Instant, limit: Option<Duration>) -> bool {
-        let idle = now.saturating_duration_since(self.idle_since);
+        self.outlived(now.saturating_duration_since(self.idle_since), limit)
+    }
+
+    fn outlived(&self, idle: Duration, limit: Option<Duration>) -> bool {
         let announced = self.announced.map(|a| a.saturating_sub(MARGIN).max(a / 2));
         limit.is_some_and(|l| idle >= l) || announced.is_some_and(|a| idle >= a)
     }
@@ -309,7 +316,7 @@ impl H2Lease {
 impl Drop for H2Lease {
     fn drop(&mut self) {
         self.conn.active.set(self.conn.active.get() - 1);
-        self.conn.idle_since.set(Instant::now());
+        self.conn.idle_since.set(clock::now());
     }
 }
 
@@ -331,7 +338,7 @@ impl H2Pool {
             return Ok(lease);
         }
         // Nobody waits for the dials of others for longer than for one of his own.
-        let connect = view.config.policy.timeouts.connect.map(|t| Instant::now() + t);
+        let connect = view.config.policy.timeouts.connect.map(|t| clock::now() + t);
         let limit = connect.into_iter().chain(deadline).min();
         let turn = self.dialling.acquire();
         let turn = match limit {
@@ -358,13 +365,14 @@ impl H2Pool {
         io.count(guard.observer.clone());
         let traffic = io.watch();
         let fate = io.fate();
-        let handshake = h2::client::Builder::new()
+        let (io, writer) = Gathered::new(io);
+        let mut builder = h2::client::Builder::new();
+        builder
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(RESPONSE_HEAD_BYTES)
-            .enable_push(false)
-            .handshake::<_, Bytes>(io)
-            .await;
+            .enable_push(false);
+        let handshake = writer.drive(builder.handshake::<_, Bytes>(io)).await;
         let (send, connection) = handshake.map_err(|e| {
             if let Some(failure) = fate.as_ref().and_then(|f| refused(f, view, endpoint)) {
                 return failure;
@@ -372,7 +380,7 @@ impl H2Pool {
             let details = format!("upstream {} at {} does not speak HTTP/2: {e}", view.config.name, endpoint.address());
             Failure::new(Reason::HttpProtocolError, details).repeat(Repeat::Unprocessed)
         })?;
-        let now = Instant::now();
+        let now = clock::now();
         let conn = Rc::new(H2Conn {
             send,
             active: Cell::new(0),
@@ -387,9 +395,10 @@ impl H2Pool {
         });
         let driven = Rc::downgrade(&conn);
         tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = writer.drive(connection).await {
                 tracing::debug!(%error, "an HTTP/2 connection to an endpoint ended");
             }
+            writer.finish(LAST_FRAMES).await;
             if let Some(conn) = driven.upgrade() {
                 conn.closed.set(true);
             }
@@ -409,7 +418,7 @@ impl H2Pool {
     /// Lets go of what takes no further stream. Such a connection ends with its last one.
     fn tidy(&self, view: &UpstreamView) {
         let policy = &view.config.policy;
-        let now = Instant::now();
+        let now = clock::now();
         self.connections.borrow_mut().retain(|c| {
             let young = policy.timeouts.max_connection_age.is_none_or(|age| now - c.created < age);
             young && !c.closed.get() && c.served.get() < policy.limits.max_requests_per_connection

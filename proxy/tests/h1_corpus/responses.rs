@@ -19,6 +19,7 @@ fn good_responses() {
         (GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, Chunked, true, false),
         (GET, b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n", 200, Chunked, false, false),
         (GET, b"HTTP/1.1 200 OK\r\n\r\n", 200, UntilClose, false, false),
+        (GET, b"HTTP/1.2 200 OK\r\nContent-Length: 5\r\n\r\n", 200, Length(5), true, false),
         (GET, b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", 200, Length(5), false, false),
         (GET, b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 5\r\n\r\n", 200, Length(5), true, false),
         (GET, b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\n", 200, UntilClose, false, false),

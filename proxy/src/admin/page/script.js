@@ -174,8 +174,8 @@ function show(now) {
   table("upstreams", ["endpoint", "state", ["weight", n], "zone", ["in flight", n], ["connections", n], ["EWMA", n], ["requests", n], ["failures", n]],
     upstreams, "None.");
 
-  table("listeners", ["name", "address", "direction", "protocol", "mTLS", ["connections", n]],
-    now.listeners.map((l) => [[l.name, "name"], l.address, l.direction, l.protocol, l.mtls, [number(l.connections), n]]), "None.");
+  table("listeners", ["name", "address", "direction", "protocol", "mTLS", ["connections", n], ["callers without mTLS", n]],
+    now.listeners.map((l) => [[l.name, "name"], l.address, l.direction, l.protocol, l.mtls, [number(l.connections), n], [number(l.unproven), n]]), "None.");
 
   $("warnings").hidden = !now.config.warnings.length;
   $("warnings").querySelector("ul").replaceChildren(...now.config.warnings.map((w) => element("li", w)));

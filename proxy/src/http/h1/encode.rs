@@ -7,7 +7,10 @@
 use http::StatusCode;
 
 use super::{Framing, Persist, hop::trailer_allowed};
-use crate::http::{Headers, Known, RequestHead, ResponseHead, Version, headers::write_line};
+use crate::http::{
+    Headers, Known, RequestHead, ResponseHead, Version,
+    headers::{KnownSet, write_line},
+};
 
 /// Appends the head of a request to `out`.
 pub fn encode_request(head: &RequestHead, framing: Framing, persist: Persist<'_>, out: &mut Vec<u8>) {
@@ -104,18 +107,14 @@ fn write_status_line(head: &ResponseHead, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// What is written from elsewhere.
+const WRITTEN_APART: KnownSet =
+    KnownSet::of(&[Known::ContentLength, Known::TransferEncoding, Known::Connection, Known::Upgrade, Known::Host]);
+
 /// Writes the fields, and tells whether `TE` is among them.
 fn write_fields(headers: &Headers, out: &mut Vec<u8>) -> bool {
-    let mut te = false;
-    let wanted = |known| {
-        te |= known == Known::Te;
-        !matches!(
-            known,
-            Known::ContentLength | Known::TransferEncoding | Known::Connection | Known::Upgrade | Known::Host
-        )
-    };
-    headers.write_lines(wanted, out);
-    te
+    headers.write_lines(WRITTEN_APART, out);
+    headers.has(Known::Te)
 }
 
 fn write_framing(framing: Framing, out: &mut Vec<u8>) {

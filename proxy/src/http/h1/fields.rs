@@ -5,11 +5,22 @@
 use httparse::Header;
 
 use super::{Fault, Framing};
-use crate::http::{Headers, Known, Version};
+use crate::http::{Headers, Known, Version, headers::KnownSet};
 
 /// Fields of one head that the stack holds. More than any limit that is sensible; heads with more, where
 /// the limit allows them, take one allocation.
 pub(super) const ON_STACK: usize = 128;
+
+/// The fields that say something about their message. Most say nothing.
+const TELLING: KnownSet = KnownSet::of(&[
+    Known::Connection,
+    Known::ContentLength,
+    Known::Expect,
+    Known::Host,
+    Known::KeepAlive,
+    Known::TransferEncoding,
+    Known::Upgrade,
+]);
 
 /// Longer values are refused; it keeps the arithmetic of peers with signed sizes out of doubt.
 const MAX_LENGTH: u64 = i64::MAX as u64;
@@ -66,14 +77,25 @@ impl<'a> Facts<'a> {
             let known = Known::of(field.name.as_bytes());
             if facts.learn(known, field.value)? {
                 let value = field.value.as_ptr().addr() - origin;
-                kept.push_at(known, (base + at - start, field.name.len()), (base + value - start, field.value.len()));
+                let colon = at + field.name.len();
+                let end = value + field.value.len();
+                let line = value == colon + 2
+                    && head.get(colon..value) == Some(b": ")
+                    && head.get(end..end + 2) == Some(b"\r\n");
+                let (name, value) = ((base + at - start, field.name.len()), (base + value - start, field.value.len()));
+                kept.push_at(known, name, value, line);
             }
         }
         Ok(facts)
     }
 
     /// Learns from one field; false if the field is not to be kept.
-    fn learn(&mut self, known: Known, value: &'a [u8]) -> Result<bool, Fault> {
+    #[inline]
+    pub(super) fn learn(&mut self, known: Known, value: &'a [u8]) -> Result<bool, Fault> {
+        if TELLING.has(known) { self.learn_from(known, value) } else { Ok(true) }
+    }
+
+    fn learn_from(&mut self, known: Known, value: &'a [u8]) -> Result<bool, Fault> {
         match known {
             Known::Host => {
                 if self.host.replace(value).is_some() {

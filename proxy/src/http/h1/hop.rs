@@ -1,28 +1,6 @@
 //! Fields that are meant for one connection, and fields that may not come late.
 
-use crate::http::{Headers, Known};
-
-/// A set of known names: there are fewer than 64.
-#[derive(Clone, Copy)]
-struct Set(u64);
-
-impl Set {
-    const fn of(names: &[Known]) -> Self {
-        let mut bits = 0;
-        let mut i = 0;
-        while i < names.len() {
-            bits |= 1 << names[i] as u8;
-            i += 1;
-        }
-        Self(bits)
-    }
-
-    const fn has(self, known: Known) -> bool {
-        self.0 >> known as u8 & 1 == 1
-    }
-}
-
-const _: () = assert!((Known::XRequestId as u8) < 64);
+use crate::http::{Headers, Known, headers::KnownSet as Set};
 
 /// RFC 9110 7.6.1, and the framing fields, which are written from [`Framing`](super::Framing) alone.
 const HOP_BY_HOP: Set = Set::of(&[
@@ -92,12 +70,19 @@ const NOT_IN_TRAILERS: Set = Set::of(&[
     Known::XForwardedFor,
     Known::XForwardedHost,
     Known::XForwardedProto,
+    Known::XOutriggerAttempt,
+    Known::XOutriggerDegraded,
+    Known::XOutriggerHops,
+    Known::XOutriggerTimeoutMs,
 ]);
 
 /// True if a field of that name may stand in trailers.
 #[must_use]
 pub fn trailer_allowed(known: Known, name: &[u8]) -> bool {
     if known == Known::Other {
+        if passes_for_known(name) {
+            return false;
+        }
         // Content-Encoding, Content-Range, Content-Location.
         return !name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"))
             || name.eq_ignore_ascii_case(b"content-digest")
@@ -106,13 +91,49 @@ pub fn trailer_allowed(known: Known, name: &[u8]) -> bool {
     !NOT_IN_TRAILERS.has(known)
 }
 
+/// Takes out of a request from outside what only proxies say: fields that pass for known ones, and of an untrusted caller
+/// the mesh's own. `x-outrigger-hops` stays: it can only end a request earlier, and without it a loop would not end.
+pub fn strip_claims(headers: &mut Headers, trusted: bool) {
+    let ours = |known, name: &[u8]| match known {
+        Known::XOutriggerAttempt | Known::XOutriggerDegraded | Known::XOutriggerTimeoutMs => !trusted,
+        Known::Other => !trusted && is_ours(name),
+        _ => false,
+    };
+    let claims = |known, name: &[u8]| ours(known, name) || (known == Known::Other && passes_for_known(name));
+    if headers.iter().any(|(known, name, _)| claims(known, name)) {
+        headers.retain(|known, name, _| !claims(known, name));
+    }
+}
+
+/// True if an app may take the field for one that has a meaning here: CGI and its descendants (WSGI, Rack, PHP) do not tell
+/// `X_Forwarded_Client_Cert` and `X.Forwarded.Client.Cert` from `X-Forwarded-Client-Cert`, nor `Transfer_Encoding` from the
+/// field that frames.
+fn passes_for_known(name: &[u8]) -> bool {
+    // Longer than any name that is known; `x-outrigger-` ends well before.
+    let mut dashed = [0; 32];
+    let start = &name[..name.len().min(dashed.len())];
+    if start.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') {
+        return false;
+    }
+    for (to, from) in dashed.iter_mut().zip(start) {
+        *to = if from.is_ascii_alphanumeric() { *from } else { b'-' };
+    }
+    let dashed = &dashed[..start.len()];
+    is_ours(dashed) || (start.len() == name.len() && Known::of(dashed) != Known::Other)
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    const OURS: &[u8] = b"x-outrigger-";
+    name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
+}
+
 /// Drops what is meant for this connection only: `Connection` and the fields that it names, `Keep-Alive`,
 /// `Proxy-Connection`, `Upgrade`, `HTTP2-Settings`, `Proxy-Authenticate`, `Proxy-Authorization`, `TE` but for
 /// `trailers` in a request, and the framing fields.
 ///
 /// To be called before the proxy adds fields of its own, so that `Connection` cannot name those.
 pub fn strip_hop_by_hop(headers: &mut Headers, request: bool) {
-    if !headers.iter().any(|(known, ..)| HOP_BY_HOP.has(known)) {
+    if !headers.names().meets(HOP_BY_HOP) {
         return;
     }
     if headers.has(Known::Connection) {

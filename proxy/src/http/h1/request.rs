@@ -8,6 +8,7 @@ use httparse::{Header, Status};
 use super::{
     Fault, Framing, Limits, Message, ParseError,
     authority::{has_port, valid_authority},
+    canonical,
     fields::{Facts, ON_STACK, Upgrade, name_fault},
 };
 use crate::http::{RequestHead, Version};
@@ -51,14 +52,11 @@ fn parse(buf: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<Option<R
     let buf = &buf[..buf.len().min(limits.max_header_bytes)];
     let skipped = if buf.starts_with(b"\r\n") { 2 } else { 0 };
     let text = &buf[skipped..];
-    let on_stack = &mut [const { MaybeUninit::uninit() }; ON_STACK];
-    let room = limits.max_header_count.min(ON_STACK);
-    let parsed = match read(text, &mut on_stack[..room], head) {
-        Err(Fault::TooManyFields) if room < limits.max_header_count => {
-            read(text, &mut vec![MaybeUninit::uninit(); limits.max_header_count], head)
-        }
-        result => result,
-    };
+    if let Some(mut meta) = plain(text, limits.max_header_count, head) {
+        meta.consumed += skipped;
+        return Ok(Some(meta));
+    }
+    let parsed = strict(text, limits, head);
     match parsed? {
         Some(mut meta) => {
             meta.consumed += skipped;
@@ -67,6 +65,43 @@ fn parse(buf: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<Option<R
         None if full => Err(Fault::HeadTooLarge),
         None => Ok(None),
     }
+}
+
+/// A head without anything unusual; see [`canonical`].
+pub(super) fn plain(text: &[u8], most: usize, head: &mut RequestHead) -> Option<RequestMeta> {
+    let line = canonical::request_line(text, MAX_METHOD)?;
+    head.clear();
+    head.version = line.version;
+    head.method = line.method;
+    let (facts, consumed) = canonical::fields(text, line.end, most, &mut head.headers)?;
+    finish(consumed, &facts, line.target, head).ok()
+}
+
+/// Any head.
+pub(super) fn strict(text: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<Option<RequestMeta>, Fault> {
+    let on_stack = &mut [const { MaybeUninit::uninit() }; ON_STACK];
+    let room = limits.max_header_count.min(ON_STACK);
+    match read(text, &mut on_stack[..room], head) {
+        Err(Fault::TooManyFields) if room < limits.max_header_count => {
+            read(text, &mut vec![MaybeUninit::uninit(); limits.max_header_count], head)
+        }
+        Err(Fault::UnknownVersion) => match as_http11(text) {
+            Some(text) => strict(&text, limits, head),
+            None => Err(Fault::UnknownVersion),
+        },
+        result => result,
+    }
+}
+
+/// RFC 9110 2.5: a later minor version of HTTP/1 is read as the one that is known.
+fn as_http11(text: &[u8]) -> Option<Vec<u8>> {
+    let line = text.split(|b| *b == b'\n').next()?;
+    let at = line.len().checked_sub(if line.ends_with(b"\r") { 2 } else { 1 })?;
+    let minor = line.get(at).filter(|b| matches!(b, b'2'..=b'9'))?;
+    line.get(..at)?.ends_with(b" HTTP/1.").then_some(minor)?;
+    let mut text = text.to_vec();
+    text[at] = b'1';
+    Some(text)
 }
 
 fn read<'b>(
@@ -96,13 +131,17 @@ fn read<'b>(
     head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     head.method = Method::from_bytes(method.as_bytes()).map_err(|_| Fault::Method)?;
     let facts = Facts::read(&text[..consumed], request.headers, &mut head.headers)?;
-    let host = check_host(&facts, head.version)?;
+    finish(consumed, &facts, target, head).map(Some)
+}
+
+fn finish(consumed: usize, facts: &Facts<'_>, target: &str, head: &mut RequestHead) -> Result<RequestMeta, Fault> {
+    let host = check_host(facts, head.version)?;
     read_target(target, head)?;
     // The authority of an absolute target, and CONNECT's, win over Host (RFC 9112 3.2.2).
     if head.authority.is_empty() {
         head.authority.push_str(host);
     }
-    meta(consumed, &facts, head).map(Some)
+    meta(consumed, facts, head)
 }
 
 fn meta(consumed: usize, facts: &Facts<'_>, head: &RequestHead) -> Result<RequestMeta, Fault> {

@@ -6,7 +6,7 @@ use http::Method;
 use httparse::{Header, Status};
 
 use super::{
-    Fault, Framing, Limits, Message, ParseError,
+    Fault, Framing, Limits, Message, ParseError, canonical,
     fields::{Facts, ON_STACK, name_fault},
 };
 use crate::http::{ResponseHead, Version};
@@ -45,18 +45,55 @@ pub fn parse_response(
 fn parse(buf: &[u8], limits: &Limits, method: &Method, head: &mut ResponseHead) -> Result<Option<ResponseMeta>, Fault> {
     let full = buf.len() >= limits.max_header_bytes;
     let buf = &buf[..buf.len().min(limits.max_header_bytes)];
-    let on_stack = &mut [const { MaybeUninit::uninit() }; ON_STACK];
-    let room = limits.max_header_count.min(ON_STACK);
-    let parsed = match read(buf, &mut on_stack[..room], method, head) {
-        Err(Fault::TooManyFields) if room < limits.max_header_count => {
-            read(buf, &mut vec![MaybeUninit::uninit(); limits.max_header_count], method, head)
-        }
-        result => result,
-    };
-    match parsed? {
+    if let Some(meta) = plain(buf, limits.max_header_count, method, head) {
+        return Ok(Some(meta));
+    }
+    match strict(buf, limits, method, head)? {
         None if full => Err(Fault::HeadTooLarge),
         meta => Ok(meta),
     }
+}
+
+/// A head without anything unusual; see [`canonical`].
+pub(super) fn plain(text: &[u8], most: usize, method: &Method, head: &mut ResponseHead) -> Option<ResponseMeta> {
+    let line = canonical::status_line(text)?;
+    head.clear();
+    head.status = line.status;
+    head.version = line.version;
+    head.reason.extend_from_slice(line.reason);
+    let (facts, consumed) = canonical::fields(text, line.end, most, &mut head.headers)?;
+    finish(consumed, &facts, method, head).ok()
+}
+
+/// Any head.
+pub(super) fn strict(
+    buf: &[u8],
+    limits: &Limits,
+    method: &Method,
+    head: &mut ResponseHead,
+) -> Result<Option<ResponseMeta>, Fault> {
+    let on_stack = &mut [const { MaybeUninit::uninit() }; ON_STACK];
+    let room = limits.max_header_count.min(ON_STACK);
+    match read(buf, &mut on_stack[..room], method, head) {
+        Err(Fault::TooManyFields) if room < limits.max_header_count => {
+            read(buf, &mut vec![MaybeUninit::uninit(); limits.max_header_count], method, head)
+        }
+        Err(Fault::Version) => match as_http11(buf) {
+            Some(text) => strict(&text, limits, method, head),
+            None => Err(Fault::Version),
+        },
+        result => result,
+    }
+}
+
+/// RFC 9110 2.5: a later minor version of HTTP/1 is read as the one that is known.
+fn as_http11(text: &[u8]) -> Option<Vec<u8>> {
+    let minor = text.strip_prefix(b"HTTP/1.")?.first()?;
+    matches!(minor, b'2'..=b'9').then(|| {
+        let mut text = text.to_vec();
+        text[7] = b'1';
+        text
+    })
 }
 
 fn read<'b>(
@@ -84,11 +121,15 @@ fn read<'b>(
     head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     head.reason.extend_from_slice(response.reason.unwrap_or_default().as_bytes());
     let facts = Facts::read(&text[..consumed], response.headers, &mut head.headers)?;
+    finish(consumed, &facts, method, head).map(Some)
+}
+
+fn finish(consumed: usize, facts: &Facts<'_>, method: &Method, head: &ResponseHead) -> Result<ResponseMeta, Fault> {
     if facts.host.is_some() {
         // Meaningless in a response, and never to be mixed up with a request's.
         return Err(Fault::HostInvalid);
     }
-    meta(consumed, &facts, method, head).map(Some)
+    meta(consumed, facts, method, head)
 }
 
 /// RFC 9112 6.3, in its order.

@@ -232,6 +232,37 @@ proptest! {
         }
     }
 
+    /// What the short way takes, the long way takes for the same.
+    #[test]
+    fn plain_heads_are_read_as_any_head(
+        list in field_list(),
+        ends in prop::collection::vec(prop::sample::select(vec!["\r\n", "\r\n", "\r\n", "\n", " \r\n", "\t\r\n", "\r\r\n"]), 14),
+        colons in prop::collection::vec(prop::sample::select(vec![": ", ": ", ":", ":  ", ":\t", " :", ": :"]), 12),
+        line in prop::sample::select(vec![
+            "GET / HTTP/1.1", "POST /a?b=c HTTP/1.1", "GET http://b/ HTTP/1.1", "OPTIONS * HTTP/1.0", "GET  / HTTP/1.1",
+            "GET /# HTTP/1.1", "CONNECT a:1 HTTP/1.1", "G T / HTTP/1.1", "GET /\u{e9} HTTP/1.1", "HTTP/1.1 200 OK",
+            "HTTP/1.1 200 ", "HTTP/1.1 200", "HTTP/1.0 404 Not\tFound", "HTTP/1.1 200 O\0K", "HTTP/1.1 200 O\rK", "HTTP/1.1 099 x", "HTTP/1.1 2000 x", "HTTP/1.2 204 \u{e9}",
+        ]),
+        more in prop::sample::select(vec!["", "Host: a\r\n", "Host: a\r\nContent-Length: 5\r\n", "Host: b\r\nTransfer-Encoding: chunked\r\n"]),
+        noise in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    ) {
+        let mut text = [line.as_bytes(), ends[12].as_bytes(), more.as_bytes()].concat();
+        for (i, (name, value)) in list.iter().enumerate() {
+            text.extend_from_slice(&[name.as_bytes(), colons[i].as_bytes(), value, ends[i].as_bytes()].concat());
+        }
+        text.extend_from_slice(ends[13].as_bytes());
+        if let Some((at, byte)) = noise {
+            let at = at.index(text.len());
+            text[at] = byte;
+        }
+        both_ways(&text);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_read_one_way(bytes in message_like()) {
+        both_ways(&bytes);
+    }
+
     #[test]
     fn trickling_costs_few_parses(padding in 0..3000_usize) {
         let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(padding)).into_bytes();
@@ -240,6 +271,26 @@ proptest! {
         prop_assert!(parses <= 14, "{parses}");
         scanner.reset();
         prop_assert!(!scanner.due(&bytes[..bytes.len() - 1], &LIMITS) || scanner.due(&bytes, &LIMITS));
+    }
+}
+
+fn both_ways(text: &[u8]) {
+    let most = LIMITS.max_header_count;
+    let (mut short, mut long) = (RequestHead::default(), RequestHead::default());
+    if let Some(meta) = request::plain(text, most, &mut short) {
+        assert_eq!(request::strict(text, &LIMITS, &mut long), Ok(Some(meta)), "{}", text.escape_ascii());
+        assert_eq!(fields(&short.headers), fields(&long.headers));
+        assert_eq!((short.method, short.version), (long.method, long.version));
+        assert_eq!((short.target, short.authority), (long.target, long.authority));
+    }
+    let (mut short, mut long) = (ResponseHead::default(), ResponseHead::default());
+    for method in [Method::GET, Method::HEAD, Method::CONNECT] {
+        if let Some(meta) = response::plain(text, most, &method, &mut short) {
+            let any = response::strict(text, &LIMITS, &method, &mut long);
+            assert_eq!(any, Ok(Some(meta)), "{}", text.escape_ascii());
+            assert_eq!(fields(&short.headers), fields(&long.headers));
+            assert_eq!((short.status, short.version, &short.reason), (long.status, long.version, &long.reason));
+        }
     }
 }
 
@@ -337,4 +388,30 @@ fn chunk_heads_are_hexadecimal() {
         encode_chunk_head(len, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), format!("{len:x}\r\n"));
     }
+}
+
+#[test]
+fn what_passes_for_a_known_field_is_dropped_and_the_mesh_s_own_are_of_trusted_peers() {
+    let claims = [
+        "x_forwarded_client_cert",
+        "X_Forwarded-Client_Cert",
+        "X.Forwarded.Client~Cert",
+        "Transfer_Encoding",
+        "content_length",
+        "X_Outrigger_Attempt",
+        "x_outrigger-a-name-that-is-longer-than-any-that-is-known",
+    ];
+    let ours = ["x-outrigger-timeout-ms", "x-outrigger-attempt", "X-Outrigger-Anything"];
+    let apps = ["api_key", "x_forwarded_clients", "x-forwarded-for", "x-outrigger-hops", "_", "x_", "accept"];
+    for trusted in [true, false] {
+        let all: Vec<_> = claims.iter().chain(&ours).chain(&apps).map(|n| (*n, "1")).collect();
+        let mut h = headers(&all);
+        strip_claims(&mut h, trusted);
+        let kept: Vec<&str> = if trusted { ours.iter().chain(&apps).copied().collect() } else { apps.to_vec() };
+        assert_eq!(names(&h), kept);
+    }
+    for name in claims.iter().chain(&ours[..2]).chain(&["x-outrigger-hops", "x-forwarded-client-cert"]) {
+        assert!(!trailer_allowed(Known::of(name.as_bytes()), name.as_bytes()), "{name}");
+    }
+    assert!(trailer_allowed(Known::Other, b"api_sum"));
 }

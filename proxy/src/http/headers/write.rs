@@ -4,41 +4,31 @@
 //! they would be written, `Name: value CR LF`, they are copied together; what was edited, added or spelt
 //! with other blanks is written piece by piece. The bytes written are the same either way.
 
-use super::{Field, Headers, Known, slice};
+use super::{Headers, KnownSet, slice};
 
 impl Headers {
-    /// Appends a line for each field, in order, for which `wanted` holds.
-    pub(in crate::http) fn write_lines(&self, mut wanted: impl FnMut(Known) -> bool, out: &mut Vec<u8>) {
+    /// Appends a line for each field, in order, but for those of the names in `apart`.
+    pub(in crate::http) fn write_lines(&self, apart: KnownSet, out: &mut Vec<u8>) {
         // A piece of the arena that is due to be written.
         let (mut start, mut end) = (0, 0);
         for field in &self.fields {
-            if !wanted(field.known) {
+            if apart.has(field.known) {
                 continue;
             }
             let name = field.name.start as usize;
-            match self.line_end(field) {
-                Some(line_end) if name == end => end = line_end,
-                line_end => {
-                    out.extend_from_slice(&self.arena[start..end]);
-                    (start, end) = (name, line_end.unwrap_or(name));
-                    if line_end.is_none() {
-                        write_line(slice(&self.arena, field.name), slice(&self.arena, field.value), out);
-                    }
-                }
+            if !field.line {
+                out.extend_from_slice(&self.arena[start..end]);
+                (start, end) = (name, name);
+                write_line(slice(&self.arena, field.name), slice(&self.arena, field.value), out);
+                continue;
             }
+            if name != end {
+                out.extend_from_slice(&self.arena[start..end]);
+                start = name;
+            }
+            end = field.value.start as usize + field.value.len as usize + 2;
         }
         out.extend_from_slice(&self.arena[start..end]);
-    }
-
-    /// Where the field's line ends, if it stands in the arena as it is written.
-    fn line_end(&self, field: &Field) -> Option<usize> {
-        let colon = field.name.start as usize + field.name.len as usize;
-        let value = field.value.start as usize;
-        let end = value + field.value.len as usize;
-        (value == colon + 2
-            && self.arena.get(colon..value) == Some(b": ")
-            && self.arena.get(end..end + 2) == Some(b"\r\n"))
-        .then_some(end + 2)
     }
 }
 

@@ -94,8 +94,7 @@ fn between_proxies_nothing_below_tls_1_3_and_nobody_without_a_certificate() {
         let config = rustls::ClientConfig::builder_with_provider(crypto_provider());
         let config = config.with_protocol_versions(&[&TLS13]).unwrap().dangerous();
         let config = config.with_custom_certificate_verifier(Arc::new(Anyone)).with_no_client_auth();
-        let mut nobody = mesh_client(&web, API);
-        nobody.http2 = Arc::new(config);
+        let nobody = ClientContext::of(&config, "mesh.invalid".try_into().unwrap());
         let refusal = shake(&nobody, &server(&api)).await.1.err().unwrap();
         assert_eq!(refusal.reason, Reason::TlsCertificateError);
         assert!(refusal.details.contains("presented no certificate"), "{refusal}");
@@ -111,12 +110,21 @@ fn a_resumed_session_does_not_outlive_the_certificate_it_was_made_with() {
             params.not_after = date_time_ymd(2020, 1, 1);
         });
         let then = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_500_000_000));
-        let web = Files::new(&old, &ca.pem).load_at(then).unwrap().0;
+        let web = Arc::new(Files::new(&old, &ca.pem).load_at(then).unwrap().0);
         let api = identity(&ca.issue_to(API), &ca.pem);
         // The server's clock stood in 2017 when it verified; the clock of this process says otherwise.
         let mut config = (*server(&api)).clone();
         config.time_provider = Arc::new(Stopped(then));
         let (client, config) = (mesh_client(&web, API), Arc::new(config));
+        // A client does not even try with what has expired.
+        let refusal = shake(&client, &config).await.0.err().unwrap();
+        assert_eq!(refusal.reason, Reason::TlsCertificateError);
+        assert!(
+            refusal.details.contains("our own certificate of spiffe://cluster.local/ns/shop/sa/web, from /"),
+            "{refusal}"
+        );
+        assert!(refusal.details.contains("tls.crt, expired at 2020-01-01T00:00:00Z"), "{refusal}");
+        let client = client.unchecked();
         let (near, far) = shake(&client, &config).await;
         let (near, far) = (near.unwrap(), far.unwrap());
         far.write_all(b"x").await.unwrap();
@@ -126,6 +134,34 @@ fn a_resumed_session_does_not_outlive_the_certificate_it_was_made_with() {
         let refusal = far.err().unwrap();
         assert_eq!(refusal.reason, Reason::TlsCertificateError);
         assert!(refusal.details.contains("it expired at 2020-01-01T00:00:00Z"), "{refusal}");
+    });
+}
+
+#[test]
+fn a_ticket_is_good_under_the_trust_that_made_it_alone() {
+    run(async {
+        let (ca, other) = (Ca::new("root"), Ca::new("other"));
+        let (web, leaf) = (identity(&ca.issue_to(WEB), &ca.pem), ca.issue_to(API));
+        let client = mesh_client(&web, API);
+        let meet = async |config: &Arc<ServerConfig>| {
+            let (near, far) = shake(&client, config).await;
+            let (near, far) = (near.unwrap(), far?);
+            // The ticket comes after the handshake.
+            far.write_all(b"x").await.unwrap();
+            near.read_buf(&mut Vec::with_capacity(8)).await.unwrap();
+            Ok::<_, Failure>(near.tls().unwrap().resumed)
+        };
+        let before = server(&identity(&leaf, &ca.pem));
+        assert!(!meet(&before).await.unwrap());
+        assert!(meet(&before).await.unwrap(), "the second handshake resumes the first");
+        // Another root beside the old one: the client is verified anew, and passes.
+        let both = server(&identity(&leaf, &(ca.pem.clone() + &other.pem)));
+        assert!(!meet(&both).await.unwrap());
+        assert!(meet(&both).await.unwrap());
+        // The old root is gone: a ticket does not help.
+        let after = server(&identity(&leaf, &other.pem));
+        let refusal = meet(&after).await.unwrap_err();
+        assert_eq!(refusal.reason, Reason::TlsCertificateError, "{refusal}");
     });
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::escape::{self, VALUE_LIMIT};
-use crate::observe::route::{Record, RouteObserver};
+use crate::observe::route::{AccessNote, ConnectionRecord, Record, RouteObserver};
 
 /// Appends one JSON object and a line feed.
 pub(crate) fn json(out: &mut Vec<u8>, time: &str, route: &RouteObserver, record: &Record<'_>) {
@@ -24,6 +24,62 @@ pub(crate) fn text(out: &mut Vec<u8>, time: &str, route: &RouteObserver, record:
     out.extend_from_slice(time.as_bytes());
     fields(&mut Text(out), route, record);
     out.push(b'\n');
+}
+
+/// The line of a connection, as one JSON object and a line feed.
+pub(crate) fn json_connection(out: &mut Vec<u8>, time: &str, route: &RouteObserver, record: &ConnectionRecord<'_>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    out.extend_from_slice(time.as_bytes());
+    out.push(b'"');
+    connection_fields(&mut Json(out), route, record);
+    out.extend_from_slice(b"}\n");
+}
+
+/// The line of a connection, as `key=value` text.
+pub(crate) fn text_connection(out: &mut Vec<u8>, time: &str, route: &RouteObserver, record: &ConnectionRecord<'_>) {
+    out.extend_from_slice(b"time=");
+    out.extend_from_slice(time.as_bytes());
+    connection_fields(&mut Text(out), route, record);
+    out.push(b'\n');
+}
+
+/// The keys are those of requests, where both have them.
+fn connection_fields(to: &mut impl Fields, route: &RouteObserver, r: &ConnectionRecord<'_>) {
+    to.word("direction", route.direction.as_str());
+    to.string("listener", r.listener.as_bytes());
+    to.string("upstream", route.upstream.as_bytes());
+    to.word("protocol", "tcp");
+    if let Some(failure) = r.failure {
+        to.word("reason", failure.reason.token());
+        to.string("details", failure.details.as_bytes());
+    }
+    access_fields(to, r.access, "rule");
+    to.address("peer_address", r.peer_address);
+    if let Some(identity) = r.peer_identity {
+        to.string("peer", identity.as_bytes());
+    }
+    if let Some(endpoint) = r.endpoint {
+        to.address("endpoint", endpoint);
+    }
+    to.milliseconds("duration_ms", r.duration);
+    to.number("request_bytes", r.request_bytes);
+    to.number("response_bytes", r.response_bytes);
+}
+
+/// `rule`: the key for the rule of the policy. `rule` is the route's where one took part, as it is not in what is denied.
+fn access_fields(to: &mut impl Fields, access: AccessNote<'_>, rule: &'static str) {
+    if !access.verdict.is_empty() {
+        to.word("access", access.verdict);
+    }
+    if !access.policy.is_empty() {
+        to.string("policy", access.policy.as_bytes());
+    }
+    if let Some(index) = access.rule {
+        to.number(rule, u64::try_from(index).unwrap_or(u64::MAX));
+    }
+    if !access.observed.is_empty() {
+        to.string("observed", access.observed.as_bytes());
+    }
 }
 
 /// The fields of a line, in the order in which they are written.
@@ -47,7 +103,8 @@ fn fields(to: &mut impl Fields, route: &RouteObserver, r: &Record<'_>) {
         to.word("reason", failure.reason.token());
         to.string("details", failure.details.as_bytes());
     }
-    to.string("request_id", r.request_id.as_bytes());
+    access_fields(to, r.access, if r.rule.is_empty() { "rule" } else { "access_rule" });
+    to.string("request_id", r.request_id);
     if let Some(trace) = r.trace {
         to.string("trace_id", &trace.trace_id.hex());
         to.string("span_id", &trace.span_id.hex());

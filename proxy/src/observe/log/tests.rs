@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     error::{Failure, Reason},
     http::Headers,
-    observe::{Observer, WorkerObserver, tests::record},
+    observe::{AccessNote, Observer, WorkerObserver, tests::record},
     trace_context::TraceContext,
 };
 
@@ -88,6 +88,56 @@ fn a_text_line_keeps_to_its_line() {
     assert_eq!(lines.len(), 1);
     assert!(lines[0].contains(" method=GET authority=shop.test path=\"/orders?id=1\" protocol=HTTP/1.1 status=200 "));
     assert!(lines[0].ends_with(r#"user_agent="x y=\"1\"\u001b[31m\n""#), "{}", lines[0]);
+}
+
+#[test]
+fn what_access_decided_is_in_the_line_of_a_request_and_of_a_connection() {
+    let denied = Failure::new(Reason::AccessDenied, "no");
+    let access = AccessNote { verdict: "deny", policy: "guard", rule: Some(3), observed: "watch" };
+    for format in [LogFormat::Json, LogFormat::Text] {
+        let lines = lines(format, 0.0, |route| {
+            let mut r = record(&Method::GET);
+            (r.access, r.failure) = (access, Some(&denied));
+            route.finish(&r);
+            r.rule = "";
+            route.finish(&r);
+            let mut connection = ConnectionRecord {
+                listener: "inbound",
+                failure: Some(&denied),
+                access,
+                peer_address: r.peer_address,
+                peer_identity: None,
+                endpoint: None,
+                duration: Duration::from_millis(7),
+                request_bytes: 1,
+                response_bytes: 2,
+            };
+            route.connection_ended(&connection);
+            // One that ends in order is one of those that are sampled: here none.
+            connection.failure = None;
+            route.connection_ended(&connection);
+        });
+        assert_eq!(lines.len(), 3);
+        if format == LogFormat::Text {
+            assert!(lines[0].contains(" rule=main ") && lines[0].contains(" access_rule=3 "), "{}", lines[0]);
+            let line = " protocol=tcp reason=access_denied details=no access=deny policy=guard rule=3 observed=watch ";
+            assert!(lines[2].contains(line), "{}", lines[2]);
+            continue;
+        }
+        let lines: Vec<Value> = lines.iter().map(|l| serde_json::from_str(l).unwrap()).collect();
+        for line in &lines {
+            assert_eq!(
+                (&line["access"], &line["policy"], &line["observed"]),
+                (&"deny".into(), &"guard".into(), &"watch".into())
+            );
+        }
+        assert_eq!((&lines[0]["rule"], &lines[0]["access_rule"]), (&"main".into(), &3.into()));
+        assert_eq!((&lines[1]["rule"], &lines[2]["rule"]), (&3.into(), &3.into()));
+        assert_eq!(
+            (&lines[2]["request_bytes"], &lines[2]["response_bytes"], &lines[2]["duration_ms"]),
+            (&1.into(), &2.into(), &7.0.into())
+        );
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ fn ip(last: u8) -> IpAddr {
 }
 
 fn endpoint(last: u8, port: u16, weight: u32) -> Endpoint {
-    Endpoint { address: SocketAddr::new(ip(last), port), weight, zone: None }
+    Endpoint { address: SocketAddr::new(ip(last), port), weight, zone: None, identity: None }
 }
 
 fn found(ttl: u64) -> Answer {
@@ -140,4 +140,27 @@ fn srv_weights() {
     assert_eq!(weights(srv(&[(1, 0, 80, &[1]), (1, 0, 80, &[2])])), [100, 100]);
     assert_eq!(weights(srv(&[(1, 1, 80, &[1]), (1, 0, 80, &[2])])), [100, 1]);
     assert_eq!(weights(srv(&[(1, 1, 80, &[1, 2]), (1, 1, 80, &[3])])), [50, 50, 100]);
+}
+
+#[test]
+fn a_list_holds_until_the_next_and_its_emptiness_is_confirmed() {
+    let mut schedule = Schedule::of_registry();
+    let list = |n: u8| Answer::Listed {
+        endpoints: (0..n)
+            .map(|i| Endpoint { address: ([10, 0, 0, i], 80).into(), weight: 1, zone: None, identity: None })
+            .collect(),
+    };
+    let (step, wait) = schedule.take(list(0), 0.5);
+    assert!(matches!(step, Step::Empty { .. }) && wait == LISTED_PAUSE, "nothing to lose: {step:?}");
+    let (step, wait) = schedule.take(list(2), 0.5);
+    assert!(matches!(&step, Step::Replace { endpoints, .. } if endpoints.len() == 2) && wait == LISTED_PAUSE);
+    let (step, wait) = schedule.take(list(0), 0.5);
+    assert!(matches!(step, Step::Keep { .. }) && wait == MIN_TTL, "asked for twice: {step:?}");
+    let (step, wait) = schedule.take(list(0), 0.5);
+    assert!(matches!(step, Step::Empty { .. }) && wait == LISTED_PAUSE, "then waited for: {step:?}");
+    for _ in 0..10 {
+        let failed = Answer::Failed { reason: Reason::DestinationUnavailable, details: String::new() };
+        let (step, wait) = schedule.take(failed, 1.0);
+        assert!(matches!(step, Step::Keep { .. }) && wait <= REGISTRY_BACKOFF_MAX);
+    }
 }

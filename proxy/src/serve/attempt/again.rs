@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Attempt, Exchange, Targets, Unanswered, grpc_status};
 use crate::{
+    clock,
     error::Reason,
     http::Known,
     policy::{
@@ -49,7 +50,7 @@ pub(super) fn again(ex: &Exchange<'_>, at: &Attempt<'_>, ended: Ended<'_>, hint:
         deadline: ex.deadline,
     };
     let budget = &target.target.state.budget;
-    let now = Instant::now();
+    let now = clock::now();
     let mut rng = ex.client.worker.rng.borrow_mut();
     let verdict = match at.policy.mode {
         Mode::Enforce => retry::decide(&attempt, budget, now, &mut rng),
@@ -85,7 +86,7 @@ pub(super) fn retry_answer(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Option<Un
     if let Some(value) = headers.get_known(Known::RetryAfter) {
         hint = Hint::retry_after(value, SystemTime::now());
         if let (429 | 503, Hint::AtLeast(time)) = (status, hint) {
-            at.lease.hold(time, Instant::now());
+            at.lease.hold(time, clock::now());
         }
     }
     if let Some(value) = headers.get_known(Known::GrpcRetryPushbackMs) {
@@ -93,7 +94,7 @@ pub(super) fn retry_answer(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Option<Un
     }
     let ended = grpc.map_or(Ended::Status(status), Ended::Grpc);
     let (after, _) = again(ex, at, ended, hint)?;
-    at.lease.answered(Instant::now(), false);
+    at.lease.answered(clock::now(), false);
     ex.body.rewind().then(|| Unanswered::Again { after, ok: breaker::verdict(ended) })
 }
 

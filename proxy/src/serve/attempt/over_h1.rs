@@ -2,16 +2,17 @@
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
-use tokio::time::Instant;
-
-use super::{After, Attempt, Unanswered, Upload, answered, broken, earlier, quiet, relay, timed_out};
+use super::{After, Attempt, Unanswered, Upload, Waiting, admit, answered, broken, pass_on, timed_out};
 use crate::{
     buffer::Out,
+    clock,
     error::{Failure, Reason, Repeat},
     forward::{Left, Sink, Source},
     http::h1::{self, Framing, HeadScanner, Limits, Message, Persist, ResponseMeta},
-    serve::exchange::{Exchange, Tunnel},
-    timer::Idle,
+    serve::{
+        access::Standing,
+        exchange::{Exchange, Tunnel},
+    },
     tls::Alpn,
     upstream::H1Conn,
 };
@@ -26,12 +27,15 @@ pub(super) const MAX_INTERIM: u64 = 16;
 pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<After, Unanswered> {
     let endpoint = &at.lease.endpoint;
     let once = !super::repeatable(ex);
-    let reused = if at.fresh { None } else { H1Conn::reuse(at.upstream, endpoint, Instant::now(), once) };
+    let reused = if at.fresh { None } else { H1Conn::reuse(at.upstream, endpoint, clock::now(), once) };
     let mut conn = match reused {
         Some(conn) => conn,
         None => {
             let (worker, speaks) = (&ex.client.worker, Some(Alpn::Http1));
-            H1Conn::open(worker, at.direction(ex), at.upstream, endpoint, speaks, at.limit).await?
+            let dial = H1Conn::open(worker, at.direction(ex), at.upstream, endpoint, speaks, at.limit);
+            // Boxed: most requests find a connection.
+            let mut dial = Box::pin(dial);
+            admit::wait(ex, |cx| dial.as_mut().poll(cx)).await??
         }
     };
     let reused = conn.is_reused();
@@ -52,7 +56,7 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
         Err((failure, closed)) => {
             if failure.repeat == Repeat::ReusedConnection {
                 drop(upload);
-                conn.raced(Instant::now());
+                conn.raced(clock::now());
             }
             // Nothing of the request has arrived, so nothing of it was processed: any method may go again. Only
             // an orderly close tells: it acknowledges what came before. A reset acknowledges nothing, and what
@@ -76,28 +80,23 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
         };
         if let (true, true, Some(rest)) = (sent, meta.keep_alive, rest) {
             buf.consume(rest);
-            conn.give_back(at.upstream, Instant::now());
+            conn.give_back(at.upstream, clock::now());
         }
         return Err(again);
     }
-    answered(ex, at);
-    let close = ex.closes_after(meta.framing);
-    let left = Left::of(meta.framing, Message::Response);
-    let mut source = Source::h1(io, buf, left, LIMITS);
-    let result = relay(ex, at, &mut upload, &mut source, meta.framing, close).await;
-    drop(source);
+    let mut source = Source::h1(io, buf, Left::of(meta.framing, Message::Response), LIMITS);
+    let passed = pass_on(ex, at, &mut upload, &mut source, meta.framing).await;
     let sent = upload.done();
-    if let Err(failure) = result {
-        return Ok(ex.answer(failure).await);
-    }
-    drop(upload);
+    drop((source, upload));
+    let after = match passed {
+        Ok(after) => after,
+        Err(failure) => return Ok(ex.answer(failure).await),
+    };
     if sent && meta.keep_alive && meta.framing != Framing::UntilClose {
         conn.announced = meta.keep_alive_timeout.map(Duration::from_secs);
-        conn.give_back(at.upstream, Instant::now());
+        conn.give_back(at.upstream, clock::now());
     }
-    // Part of a body that the upstream did not want is still on its way from the client.
-    let whole = ex.body.is_over() || matches!(ex.reply, super::super::reply::Reply::H2(_));
-    Ok(if close || !whole { After::Close } else { After::KeepAlive })
+    Ok(after)
 }
 
 /// Limits of response heads and trailers.
@@ -116,12 +115,17 @@ async fn head(
     let mut scanner = HeadScanner::default();
     let mut interim: u64 = 0;
     let mut seen = false;
-    let Exchange { body, reply, timer, response, head, arrived, cancelled, .. } = ex;
-    let asked = arrived.upgrade.is_some();
-    let mut idle = Idle::since(at.policy.timeouts.idle, at.lease.started());
+    let Exchange { body, reply, timer, response, head, arrived, cancelled, client, view, way, asked, ruling, .. } = ex;
+    let head = &*head;
+    let mut standing = Standing::new(client, view, *way, head, asked.as_deref(), ruling);
+    let upgrades = arrived.upgrade.is_some();
+    let mut waiting = Waiting::new(at, reply, timer, cancelled);
     let mut closed = false;
     let result = poll_fn(|cx| {
-        if let Poll::Ready(failure) = upload.poll(cx, body) {
+        standing.check().map_err(Some)?;
+        // Once the request is sent, what wakes this task is the answer nearly always: the client comes after it.
+        let sent = upload.rests();
+        if !sent && let Poll::Ready(failure) = upload.poll(cx, body) {
             return Poll::Ready(Err(Some(failure)));
         }
         loop {
@@ -131,7 +135,7 @@ async fn head(
                     Ok(Some(meta)) => {
                         buf.consume(meta.consumed);
                         scanner.reset();
-                        if response.status >= 200 || (meta.upgrade && asked) {
+                        if response.status >= 200 || (meta.upgrade && upgrades) {
                             return Poll::Ready(Ok(meta));
                         }
                         interim += 1;
@@ -142,7 +146,7 @@ async fn head(
                         }
                         h1::strip_hop_by_hop(&mut response.headers, false);
                         if response.status != 100 || arrived.expects_continue {
-                            reply.inform(response);
+                            waiting.reply.inform(response);
                         }
                         continue;
                     }
@@ -163,23 +167,10 @@ async fn head(
                 Poll::Pending => break,
             }
         }
-        if reply.poll_gone(cx).is_ready() {
-            return Poll::Ready(Err(Some(super::gone())));
+        if sent && let Poll::Ready(failure) = upload.poll(cx, body) {
+            return Poll::Ready(Err(Some(failure)));
         }
-        if cancelled.as_mut().is_some_and(|c| c.poll(cx).is_ready()) {
-            return Poll::Ready(Err(Some(super::abandoned())));
-        }
-        if timer.poll_opt(cx, earlier(at.limit, idle.next_look())).is_ready() {
-            let now = Instant::now();
-            if at.limit.is_some_and(|limit| limit <= now) {
-                return Poll::Ready(Err(None));
-            }
-            if idle.expired(now, upload.progress + interim) {
-                return Poll::Ready(Err(Some(quiet(at, upload, body))));
-            }
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
+        waiting.poll(cx, at, upload, body, interim).map(Err)
     })
     .await;
     result.map_err(|failure| (failure.unwrap_or_else(|| timed_out(ex, at)), closed))
@@ -192,5 +183,6 @@ fn switch(ex: &mut Exchange<'_>, at: &Attempt<'_>, conn: H1Conn) -> After {
     ex.status = ex.response.status;
     let protocol = protocol.or_else(|| ex.arrived.upgrade.clone()).unwrap_or_default();
     ex.reply.switch(ex.response, &protocol);
-    After::Tunnel(Box::new(Tunnel { conn, held: std::mem::take(&mut ex.held) }), at.policy.timeouts.idle)
+    let pass = ex.pass();
+    After::Tunnel(Box::new(Tunnel { conn, pass, held: std::mem::take(&mut ex.held) }), at.policy.timeouts.idle)
 }

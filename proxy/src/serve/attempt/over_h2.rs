@@ -2,10 +2,9 @@
 
 use std::{future::poll_fn, task::Poll};
 
-use tokio::time::Instant;
-
-use super::{After, Attempt, Unanswered, Upload, answered, earlier, over_h1, quiet, relay, timed_out};
+use super::{After, Attempt, Unanswered, Upload, Waiting, admit, over_h1, pass_on, timed_out};
 use crate::{
+    clock,
     error::{Failure, Reason, Repeat},
     forward::{Sink, Source},
     http::{
@@ -13,8 +12,7 @@ use crate::{
         h1::{Framing, Limits},
         h2 as convert,
     },
-    serve::{RESPONSE_HEAD_BYTES, exchange::Exchange},
-    timer::Idle,
+    serve::{RESPONSE_HEAD_BYTES, access::Standing, exchange::Exchange},
     upstream::H2Lease,
 };
 
@@ -31,8 +29,14 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
     }
     let worker = &ex.client.worker;
     let endpoint = &at.lease.endpoint;
-    let lease = endpoint.h2.acquire(worker, at.direction(ex), at.upstream, endpoint, at.fresh, at.limit).await?;
-    let scheme = if at.upstream.tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let place = endpoint.h2.acquire(worker, at.direction(ex), at.upstream, endpoint, at.fresh, at.limit);
+    let mut place = Box::pin(place);
+    let lease = admit::wait(ex, |cx| place.as_mut().poll(cx)).await??;
+    let scheme = if at.upstream.tls.is_some() || endpoint.state.config.identity.is_some() {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    };
     let length = match ex.arrived.framing {
         Framing::Length(n) | Framing::Declared(n) => Some(n),
         Framing::None | Framing::Chunked | Framing::UntilClose => None,
@@ -50,7 +54,7 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
     .await;
     match ready {
         None => {
-            lease.unanswered(at.lease.started(), Instant::now());
+            lease.unanswered(at.lease.started(), clock::now());
             return Err(timed_out(ex, at).into());
         }
         Some(Err(e)) => {
@@ -66,10 +70,12 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
         failed(at, &lease, &e).repeat(Repeat::Unprocessed)
     })?;
     let mut upload = Upload::new(Sink::H2 { stream, ended: end });
-    let mut idle = Idle::since(at.policy.timeouts.idle, at.lease.started());
     let mut interim: u64 = 0;
-    let Exchange { body, reply, timer, response, arrived, cancelled, .. } = ex;
+    let Exchange { body, reply, timer, response, head, arrived, cancelled, client, view, way, asked, ruling, .. } = ex;
+    let mut standing = Standing::new(client, view, *way, head, asked.as_deref(), ruling);
+    let mut waiting = Waiting::new(at, reply, timer, cancelled);
     let head = poll_fn(|cx| {
+        standing.check().map_err(Some)?;
         if let Poll::Ready(failure) = upload.poll(cx, body) {
             return Poll::Ready(Err(Some(failure)));
         }
@@ -83,29 +89,13 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
             if convert::response_from(&parts, &LIMITS, response).is_ok()
                 && (response.status != 100 || arrived.expects_continue)
             {
-                reply.inform(response);
+                waiting.reply.inform(response);
             }
         }
         if let Poll::Ready(result) = std::pin::Pin::new(&mut answer).poll(cx) {
             return Poll::Ready(result.map_err(|e| Some(failed(at, &lease, &e))));
         }
-        if reply.poll_gone(cx).is_ready() {
-            return Poll::Ready(Err(Some(super::gone())));
-        }
-        if cancelled.as_mut().is_some_and(|c| c.poll(cx).is_ready()) {
-            return Poll::Ready(Err(Some(super::abandoned())));
-        }
-        if timer.poll_opt(cx, earlier(at.limit, idle.next_look())).is_ready() {
-            let now = Instant::now();
-            if at.limit.is_some_and(|limit| limit <= now) {
-                return Poll::Ready(Err(None));
-            }
-            if idle.expired(now, upload.progress + interim) {
-                return Poll::Ready(Err(Some(quiet(at, &upload, body))));
-            }
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
+        waiting.poll(cx, at, &upload, body, interim).map(Err)
     })
     .await;
     let (parts, stream) = match head {
@@ -114,7 +104,7 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
             cancel(&mut upload);
             let silent = |f: &Failure| f.reason == Reason::ConnectionReadTimeout;
             if failure.as_ref().is_none_or(silent) {
-                lease.unanswered(at.lease.started(), Instant::now());
+                lease.unanswered(at.lease.started(), clock::now());
             }
             return Err(failure.unwrap_or_else(|| timed_out(ex, at)).into());
         }
@@ -127,20 +117,18 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
         return Err(again);
     }
     let framing = framing(ex, stream.is_end_stream());
-    answered(ex, at);
-    let close = ex.closes_after(framing);
     // What comes after a head that has no body is none of it: an HTTP/1 client would take it for its next answer.
     let bodiless = matches!(framing, Framing::None | Framing::Declared(_));
     let mut source = if bodiless { Source::empty() } else { Source::h2(stream, LIMITS) };
-    let result = relay(ex, at, &mut upload, &mut source, framing, close).await;
+    let passed = pass_on(ex, at, &mut upload, &mut source, framing).await;
     if !upload.done() {
         cancel(&mut upload);
     }
     drop((source, upload));
-    if let Err(failure) = result {
-        return Ok(ex.answer(failure).await);
+    match passed {
+        Ok(after) => Ok(after),
+        Err(failure) => Ok(ex.answer(failure).await),
     }
-    Ok(if close || !ex.body.is_over() { After::Close } else { After::KeepAlive })
 }
 
 /// How the answer's body is framed towards an HTTP/1 client.

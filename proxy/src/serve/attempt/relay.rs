@@ -1,16 +1,21 @@
 //! The answer on its way down.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use outrigger_config::model::FallbackAction;
 use tokio::time::Instant;
 
 use super::{
-    Attempt, Exchange, abandoned, gone,
-    upload::{Upload, at_upstream},
+    super::reply::Reply,
+    After, Attempt, Exchange, abandoned, gone,
+    upload::{Upload, at_upstream, quiet},
 };
 use crate::{
-    edit,
+    clock, edit,
     error::{Failure, Reason},
     fallback::{self, Recorder},
     forward::{Pump, Sink, Source},
@@ -19,12 +24,81 @@ use crate::{
         h1::{self, Framing},
         h2 as convert,
     },
-    timer::Idle,
+    inflight::Cancelled,
+    serve::access::Standing,
+    timer::{Idle, Timer},
 };
+
+/// What may end the wait for the head of an answer but the upstream.
+pub(super) struct Waiting<'w, 'a> {
+    pub(super) reply: &'w mut Reply<'a>,
+    pub(super) timer: &'w mut Timer,
+    pub(super) cancelled: &'w mut Option<Cancelled>,
+    idle: Idle,
+}
+
+impl<'w, 'a> Waiting<'w, 'a> {
+    pub(super) fn new(
+        at: &Attempt<'_>,
+        reply: &'w mut Reply<'a>,
+        timer: &'w mut Timer,
+        cancelled: &'w mut Option<Cancelled>,
+    ) -> Self {
+        Self { reply, timer, cancelled, idle: Idle::since(at.policy.timeouts.idle, at.lease.started()) }
+    }
+
+    /// Ready once nobody waits any more: with why, or with `None` if the attempt's time is up. `interim`: answers
+    /// before the final one.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: &Attempt<'_>,
+        upload: &Upload<'_>,
+        body: &Source<'_>,
+        interim: u64,
+    ) -> Poll<Option<Failure>> {
+        if self.reply.poll_gone(cx).is_ready() {
+            return Poll::Ready(Some(gone()));
+        }
+        if self.cancelled.as_mut().is_some_and(|c| c.poll(cx).is_ready()) {
+            return Poll::Ready(Some(abandoned()));
+        }
+        if self.timer.poll_opt(cx, earlier(at.limit, self.idle.next_look())).is_ready() {
+            let now = clock::now();
+            if at.limit.is_some_and(|limit| limit <= now) {
+                return Poll::Ready(None);
+            }
+            if self.idle.expired(now, upload.progress + interim) {
+                return Poll::Ready(Some(quiet(at, upload, body)));
+            }
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// Sends the answer whose head came on to the client, with its body. What becomes of the upstream's connection
+/// is for the caller, who knows its protocol.
+///
+/// # Errors
+/// The exchange broke: the client has seen a part of the answer.
+pub(super) async fn pass_on(
+    ex: &mut Exchange<'_>,
+    at: &Attempt<'_>,
+    upload: &mut Upload<'_>,
+    source: &mut Source<'_>,
+    framing: Framing,
+) -> Result<After, Failure> {
+    answered(ex, at);
+    let close = ex.closes_after(framing);
+    relay(ex, at, upload, source, framing, close).await?;
+    // Part of a body that the upstream did not want is still on its way from the client.
+    Ok(if close || !ex.body.is_over() { After::Close } else { After::KeepAlive })
+}
 
 /// The head of an answer came: edits it, and notes what it says.
 pub(super) fn answered(ex: &mut Exchange<'_>, attempt: &Attempt<'_>) {
-    let now = Instant::now();
+    let now = clock::now();
     ex.first_byte = Some(now);
     let response = &mut *ex.response;
     attempt.lease.answered(now, response.status < 500);
@@ -69,7 +143,7 @@ fn keep_answer(ex: &Exchange<'_>, source: &mut Source<'_>, keep: Duration) {
     if !ex.head.method.is_safe() && ex.response.status < 400 {
         store.forget(&asked);
     }
-    if let Some(recorder) = Recorder::begin(store, &asked, ex.response, keep, Instant::now()) {
+    if let Some(recorder) = Recorder::begin(store, &asked, ex.response, keep, clock::now()) {
         source.take_down(recorder);
     }
 }
@@ -78,7 +152,7 @@ fn keep_answer(ex: &Exchange<'_>, source: &mut Source<'_>, keep: Duration) {
 ///
 /// # Errors
 /// The exchange broke: the client has seen a part of the answer.
-pub(super) async fn relay(
+async fn relay(
     ex: &mut Exchange<'_>,
     attempt: &Attempt<'_>,
     upload: &mut Upload<'_>,
@@ -90,14 +164,17 @@ pub(super) async fn relay(
     if let Some(keep) = keeps(ex) {
         keep_answer(ex, source, keep);
     }
+    Standing::new(ex.client, &ex.view, ex.way, ex.head, ex.asked.as_deref(), &mut ex.ruling).check()?;
     let mut sink = ex.reply.begin(ex.response, framing, close).map_err(|_| gone())?;
     let mut pump = Pump::default();
     let mut idle = Idle::since(attempt.policy.timeouts.idle, ex.first_byte.unwrap_or(ex.started));
     let mut progress = 0;
     let limit = ex.deadline.at();
     let deadline = ex.deadline;
-    let Exchange { body, timer, cancelled, .. } = ex;
+    let Exchange { body, timer, cancelled, client, view, way, head, asked, ruling, .. } = ex;
+    let mut standing = Standing::new(client, view, *way, head, asked.as_deref(), ruling);
     let result = poll_fn(|cx| {
+        standing.check()?;
         match pump.poll(cx, source, &mut sink, &mut progress) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(e)) if e.at_source() => return Poll::Ready(Err(at_upstream(&attempt.who(), &e))),
@@ -114,7 +191,7 @@ pub(super) async fn relay(
             return Poll::Ready(Err(abandoned()));
         }
         if timer.poll_opt(cx, earlier(limit, idle.next_look())).is_ready() {
-            let now = Instant::now();
+            let now = clock::now();
             if deadline.is_over(now) {
                 return Poll::Ready(Err(deadline.failure()));
             }
@@ -129,7 +206,7 @@ pub(super) async fn relay(
     .await;
     ex.response_bytes = source.taken;
     if result.is_ok() {
-        source.taken_down(Instant::now());
+        source.taken_down(clock::now());
     }
     if let (true, Some(trailers)) = (ex.grpc, source.trailers()) {
         ex.grpc_status = grpc_status(trailers).or(ex.grpc_status);
@@ -148,7 +225,7 @@ pub(super) async fn relay(
     result
 }
 
-pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

@@ -2,10 +2,9 @@
 
 use std::{io, task::Poll};
 
-use tokio::time::Instant;
-
 use super::{Attempt, Exchange, gone};
 use crate::{
+    clock,
     error::{Failure, Reason, Repeat},
     forward::{Pump, PumpError, Sink, Source},
     tls::{Side, failure},
@@ -30,6 +29,11 @@ impl<'a> Upload<'a> {
         self.pump == Pump::Done && !self.broken
     }
 
+    /// All that can be sent was.
+    pub(super) fn rests(&self) -> bool {
+        self.pump == Pump::Done || self.broken
+    }
+
     /// The upstream would take more, and the client sends none.
     pub(super) fn waits_for_client(&self, body: &Source<'_>) -> bool {
         let unsent = matches!(&self.sink, Sink::H1 { out, .. } if !out.is_empty());
@@ -38,7 +42,7 @@ impl<'a> Upload<'a> {
 
     /// Moves the request on, or watches the client once it is sent.
     pub(super) fn poll(&mut self, cx: &mut std::task::Context<'_>, body: &mut Source<'_>) -> Poll<Failure> {
-        if self.pump == Pump::Done || self.broken {
+        if self.rests() {
             return body.poll_gone(cx).map(|()| gone());
         }
         match self.pump.poll(cx, body, &mut self.sink, &mut self.progress) {
@@ -86,7 +90,7 @@ pub(super) fn at_upstream(who: &str, error: &PumpError) -> Failure {
 
 /// The time of an attempt, or of the whole operation, is up before the head of an answer came.
 pub(super) fn timed_out(ex: &Exchange<'_>, attempt: &Attempt<'_>) -> Failure {
-    if ex.deadline.is_over(Instant::now()) {
+    if ex.deadline.is_over(clock::now()) {
         return ex.deadline.failure();
     }
     let details = format!("{} did not begin its answer within timeouts.backendRequest", attempt.who());

@@ -5,16 +5,20 @@
 //! not lost, it becomes the first one of the pool. Where a destination was found to speak HTTP before,
 //! clients get a short head start, so that their connections are not dialled one for one.
 
-use std::{cell::RefCell, collections::HashMap, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{
+    cell::RefCell, collections::HashMap, future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, task::Poll,
+    time::Duration,
+};
 
-use outrigger_config::model::{Listener, ListenerProtocol, ListenerTarget, UpstreamId, UpstreamProtocol};
+use outrigger_config::model::{Listener, ListenerProtocol, UpstreamId, UpstreamProtocol};
 use tokio::time::Instant;
 
 use crate::{
     buffer::Buf,
+    clock,
     detect::{Detected, TLS_HANDSHAKE, detect},
     io::Io,
-    serve::{http1, view::View, worker::Worker},
+    serve::{http1, locate::Target, view::View, worker::Worker},
     timer::Timer,
     upstream::H1Conn,
 };
@@ -26,7 +30,18 @@ const HEAD_START: Duration = Duration::from_millis(20);
 const REMEMBERED: usize = 4096;
 
 thread_local! {
-    static SPOKEN: RefCell<HashMap<UpstreamId, Detected>> = RefCell::default();
+    static SPOKEN: RefCell<HashMap<Place, Detected>> = RefCell::default();
+}
+
+/// A destination whose protocol is remembered: all endpoints of an upstream speak the same, but those that clients choose
+/// themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Place(UpstreamId, Option<SocketAddr>);
+
+impl Place {
+    fn of(target: &Target) -> Self {
+        Self(target.id, target.pinned.as_ref().map(|e| e.address()))
+    }
 }
 
 /// What came first on a connection.
@@ -53,42 +68,45 @@ pub(super) enum Rival {
     Never,
 }
 
-/// Waits for whoever speaks first.
+/// Waits for whoever speaks first. `begun` becomes the time at which the client's first bytes were seen, unless they
+/// said at once that it is HTTP.
+#[allow(clippy::too_many_arguments, reason = "one call, and each is a part of the question")]
 pub(super) async fn first_bytes(
     worker: &Rc<Worker>,
     view: &View,
     listener: &Listener,
+    target: Option<&Target>,
     rival: Rival,
     io: &Io,
     buf: &mut Buf,
     timer: &mut Timer,
+    begun: &mut Option<Instant>,
 ) -> First {
-    let limit = listener.limits.header_read_timeout.map(|t| Instant::now() + t);
-    let upstream = match listener.target {
-        ListenerTarget::Forward(id) if listener.protocol != ListenerProtocol::Http && rival != Rival::Never => Some(id),
-        ListenerTarget::Forward(_) | ListenerTarget::ByHost(_) => None,
-    };
-    let spoken = upstream.and_then(|id| SPOKEN.with_borrow(|s| s.get(&id).copied()));
+    let limit = listener.limits.header_read_timeout.map(|t| clock::now() + t);
+    let upstream = target.filter(|_| listener.protocol != ListenerProtocol::Http && rival != Rival::Never);
+    let place = upstream.map(Place::of);
+    let spoken = place.and_then(|place| SPOKEN.with_borrow(|s| s.get(&place).copied()));
     let known_http = matches!(spoken, Some(Detected::Http1 | Detected::Http2));
-    let early = (known_http || rival == Rival::Later).then(|| Instant::now() + HEAD_START);
+    let early = (known_http || rival == Rival::Later).then(|| clock::now() + HEAD_START);
     let opaque = listener.protocol == ListenerProtocol::Tcp;
     // The client's bytes are often there already; then nothing is dialled.
-    let first = read(worker, io, buf, timer, early.or(limit), opaque, upstream.is_some() && early.is_none()).await;
+    let wait = Wait { limit: early.or(limit), opaque, once: upstream.is_some() && early.is_none() };
+    let first = read(worker, io, buf, timer, wait, begun).await;
     let first = match (first, upstream) {
-        (None, Some(id)) if early.is_some() || buf.is_empty() => {
-            Box::pin(race(worker, view, listener, id, io, buf, timer)).await
+        (None, Some(target)) if early.is_some() || buf.is_empty() => {
+            Box::pin(race(worker, view, listener, target, io, buf, timer, begun)).await
         }
         // What could still become HTTP or TLS must not get past everything that looks at those by stalling.
         (None, Some(_)) if !opaque => First::Closed,
         (first, _) => first.unwrap_or(First::Nothing),
     };
-    if let (Some(id), First::Client(detected)) = (upstream, &first) {
+    if let (Some(place), First::Client(detected)) = (place, &first) {
         // TLS that ends here says nothing of what is inside it.
-        if rival == Rival::AtOnce || *detected != Detected::Tls {
-            remember(id, *detected);
+        if spoken != Some(*detected) && (rival == Rival::AtOnce || *detected != Detected::Tls) {
+            remember(place, *detected);
         }
-    } else if let (Some(id), First::Server(_)) = (upstream, &first) {
-        remember(id, Detected::Opaque);
+    } else if let (Some(place), First::Server(_)) = (place, &first) {
+        remember(place, Detected::Opaque);
     }
     worker.observer.detected(match &first {
         First::Client(Detected::Http1) => "http1",
@@ -102,29 +120,45 @@ pub(super) async fn first_bytes(
     first
 }
 
-fn remember(id: UpstreamId, detected: Detected) {
+fn remember(place: Place, detected: Detected) {
     SPOKEN.with_borrow_mut(|spoken| {
-        if spoken.len() < REMEMBERED || spoken.contains_key(&id) {
-            spoken.insert(id, detected);
+        if spoken.len() >= REMEMBERED && !spoken.contains_key(&place) {
+            // Learnt again at the price of a dial each; better than never again.
+            spoken.clear();
         }
+        spoken.insert(place, detected);
     });
 }
 
-/// Reads until the client's bytes tell what they are. `None`: they have not come. `once`: do not wait.
+/// How long [`read`] waits, and for what.
+struct Wait {
+    limit: Option<Instant>,
+    /// All that matters is whether it is TLS.
+    opaque: bool,
+    /// Not at all: what has come has come.
+    once: bool,
+}
+
+/// Reads until the client's bytes tell what they are. `None`: they have not come.
 async fn read(
     worker: &Worker,
     io: &Io,
     buf: &mut Buf,
     timer: &mut Timer,
-    limit: Option<Instant>,
-    opaque: bool,
-    once: bool,
+    Wait { limit, opaque, once }: Wait,
+    begun: &mut Option<Instant>,
 ) -> Option<First> {
     let mut leave = Leave::default();
     poll_fn(|cx| {
         match poll_detect(io, buf, opaque, cx) {
-            Poll::Ready(first) => return Poll::Ready(Some(first)),
+            Poll::Ready(first) => {
+                if let First::Client(Detected::Tls) = first {
+                    begun.get_or_insert_with(Instant::now);
+                }
+                return Poll::Ready(Some(first));
+            }
             Poll::Pending if once && buf.is_empty() => return Poll::Ready(None),
+            Poll::Pending if !buf.is_empty() => drop(begun.get_or_insert_with(Instant::now)),
             Poll::Pending => {}
         }
         if buf.is_empty() && leave.poll(worker, timer, cx).is_ready() {
@@ -135,7 +169,6 @@ async fn read(
     .await
 }
 
-/// `opaque`: all that matters is whether it is TLS.
 /// Ends the wait for a client's first bytes once the proxy drains. It was let in, so they may be on their way:
 /// closing at once would reset a request that nobody has refused.
 #[derive(Default)]
@@ -146,8 +179,13 @@ impl Leave {
         if !worker.draining() {
             return Poll::Pending;
         }
-        timer.poll_at(cx, *self.0.get_or_insert_with(|| Instant::now() + http1::LAST_REQUEST))
+        timer.poll_at(cx, *self.0.get_or_insert_with(|| clock::now() + http1::LAST_REQUEST))
     }
+}
+
+/// Reads what is there: false if the client has closed, or is gone.
+pub(super) fn fill(io: &Io, buf: &mut Buf, cx: &mut std::task::Context<'_>) -> Poll<bool> {
+    buf.poll_fill(io, cx).map(|read| matches!(read, Ok(1..)))
 }
 
 fn poll_detect(io: &Io, buf: &mut Buf, opaque: bool, cx: &mut std::task::Context<'_>) -> Poll<First> {
@@ -176,18 +214,22 @@ async fn race(
     worker: &Rc<Worker>,
     view: &View,
     listener: &Listener,
-    id: UpstreamId,
+    target: &Target,
     io: &Io,
     buf: &mut Buf,
     timer: &mut Timer,
+    begun: &mut Option<Instant>,
 ) -> First {
-    let upstream = Rc::clone(view.upstream(id));
+    let upstream = Rc::clone(view.upstream(target.id));
     // Only plaintext HTTP/1 and bytes can be used for whatever the client turns out to speak.
     let usable =
         matches!(upstream.config.protocol, UpstreamProtocol::Auto | UpstreamProtocol::Http | UpstreamProtocol::Tcp);
-    let endpoint = usable
-        .then(|| upstream.pick(&[Some(Rc::clone(&upstream.target))], &[], 0, &mut worker.rng.borrow_mut()).ok())
-        .flatten();
+    let pinned = target.pinned.clone().filter(|_| usable);
+    let endpoint = pinned.or_else(|| {
+        usable
+            .then(|| upstream.pick(&[Some(Rc::clone(&upstream.target))], &[], 0, &mut worker.rng.borrow_mut()).ok())
+            .flatten()
+    });
     let opaque = listener.protocol == ListenerProtocol::Tcp;
     // Where HTTP may come, the connection may be for nothing: then it is given up for a request that waits.
     let spare = !opaque && upstream.config.protocol != UpstreamProtocol::Tcp;
@@ -203,11 +245,16 @@ async fn race(
     }));
     let mut dialled: Option<H1Conn> = None;
     let mut leave = Leave::default();
-    let started = Instant::now();
+    let started = clock::now();
     let idle = upstream.config.policy.timeouts.idle;
-    let mut begun = (!buf.is_empty()).then_some(started);
+    if !buf.is_empty() {
+        begun.get_or_insert(started);
+    }
     let first = poll_fn(|cx| {
         if let Poll::Ready(first) = poll_detect(io, buf, opaque, cx) {
+            if let First::Client(Detected::Tls) = first {
+                begun.get_or_insert_with(Instant::now);
+            }
             return Poll::Ready(first);
         }
         if let Some(dialling) = dial.as_mut().as_pin_mut()
@@ -232,7 +279,7 @@ async fn race(
             return Poll::Ready(First::Closed);
         }
         if begun.is_none() && !buf.is_empty() {
-            begun = Some(Instant::now());
+            *begun = Some(clock::now());
         }
         let rival = dial.is_some() || dialled.is_some();
         let patience = if begun.is_none() && rival { idle } else { listener.limits.header_read_timeout };
@@ -246,7 +293,7 @@ async fn race(
     match (first, dialled) {
         (First::Nothing, Some(conn)) => First::Server(Box::new(conn)),
         (first, Some(conn)) => {
-            conn.give_back(&upstream, Instant::now());
+            conn.give_back(&upstream, clock::now());
             first
         }
         (first, None) => first,

@@ -18,7 +18,7 @@ use super::{Ca, uri};
 use crate::tls::{
     SpiffeId, crypto_provider,
     spiffe::IdError,
-    verify::{MeshClientVerifier, MeshServerVerifier},
+    verify::{MeshClientVerifier, MeshServerVerifier, Signatures},
 };
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
@@ -29,11 +29,11 @@ fn verifiers(ca: &Ca) -> (MeshServerVerifier, MeshClientVerifier) {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap()).unwrap();
     let roots = Arc::new(roots);
-    let algorithms = provider.signature_verification_algorithms;
+    let signatures = Signatures(provider.signature_verification_algorithms);
     let web = SpiffeId::parse(WEB).unwrap();
-    let server = MeshServerVerifier::new(Arc::clone(&roots), algorithms, "cluster.local".into(), web);
+    let server = MeshServerVerifier::new(Arc::clone(&roots), signatures, "cluster.local".into(), web);
     let chain = WebPkiClientVerifier::builder_with_provider(roots, provider).build().unwrap();
-    (server, MeshClientVerifier::new(chain, "cluster.local".into()))
+    (server, MeshClientVerifier::new(chain, signatures, "cluster.local".into()))
 }
 
 /// What each side says of a certificate: nothing, or the words of its refusal.

@@ -38,7 +38,7 @@ pub(super) fn fake(i: usize, weight: u32, zone: Option<&str>, presence: Presence
     let host = u16::try_from(i).unwrap();
     let address = format!("10.0.{}.{}:8080", host / 250, host % 250 + 1).parse().unwrap();
     Fake {
-        config: model::Endpoint { address, weight, zone: zone.map(Into::into) },
+        config: model::Endpoint { address, weight, zone: zone.map(Into::into), identity: None },
         load: Load::default(),
         presence,
         health: Cell::new(Health::Ready),

@@ -1,0 +1,20 @@
+//! The validating webhook: a document that no proxy could run is refused where it is written.
+//!
+//! It runs the compiler that proxies and `validate` run, and answers with the same faults, each at the field that it is in. So
+//! what is let in here is what a proxy takes, up to references: what a document names may come later, and is the
+//! matter of `status`. What would keep people from repairing or removing what is wrong already (deletes, objects that are being
+//! deleted, changes that leave `spec` as it was, status) passes unseen.
+
+mod bundle;
+mod judge;
+mod review;
+mod server;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use bundle::WebhookBundle;
+pub use judge::{Finding, Verdict, judge};
+pub use review::{BadReview, answer};
+pub use server::{PATH, serve};

@@ -15,6 +15,7 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 missing=
 want() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
 want curl curl
+want openssl openssl
 want nginx nginx-light
 want nghttp nghttp2-client
 want nghttpd nghttp2-server
@@ -23,6 +24,9 @@ want npm npm
 want go golang-go
 want ip iproute2
 want prlimit util-linux
+want nft nftables
+want java default-jre-headless
+[ -r /usr/share/java/zookeeper.jar ] || missing="$missing libzookeeper-java"
 python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
 if [ -n "$missing" ]; then
     say "installing:$missing"
@@ -60,5 +64,31 @@ mkdir -p "$target/test-tools"
 if [ ! -x "$target/test-tools/h2spec" ] || [ "$here/tools/go.mod" -nt "$target/test-tools/h2spec" ]; then
     say "h2spec"
     (cd "$here/tools" && go build -o "$target/test-tools/h2spec" github.com/summerwind/h2spec/cmd/h2spec)
+fi
+
+# The Kubernetes API server, etcd and the CRDs of the Gateway API, pinned in tests/kube/go.mod: five to six minutes of
+# CPU the first time, none when nothing changed.
+kube=$target/test-tools/.kube
+if ! cmp -s "$here/kube/go.mod" "$kube" || [ ! -x "$target/test-tools/kube-apiserver" ] || [ ! -x "$target/test-tools/etcd" ]; then
+    say "kube-apiserver, etcd, Gateway API"
+    (
+        cd "$here/kube"
+        export CGO_ENABLED=0 GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
+        version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
+        minor=${version#v1.}
+        x=k8s.io/component-base/version
+        go build -trimpath -o "$target/test-tools/kube-apiserver" \
+            -ldflags "-s -w -X $x.gitVersion=$version -X $x.gitMajor=1 -X $x.gitMinor=${minor%%.*}" \
+            k8s.io/kubernetes/cmd/kube-apiserver
+        go build -trimpath -o "$target/test-tools/etcd" -ldflags '-s -w' go.etcd.io/etcd/server/v3
+        go mod download sigs.k8s.io/gateway-api
+        rm -rf "$target/test-tools/gateway-api"
+        mkdir "$target/test-tools/gateway-api"
+        # Read and written, not copied: files of the module cache are read-only.
+        for file in "$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)"/config/crd/standard/*.yaml; do
+            cat "$file" >"$target/test-tools/gateway-api/${file##*/}"
+        done
+    )
+    cp "$here/kube/go.mod" "$kube"
 fi
 say "done"

@@ -2,7 +2,7 @@
 //!
 //! `CARGO_BIN_EXE_*` exists only for a package's own binaries, and whatever lies in the target directory may
 //! be older than the sources; so cargo is asked, which costs a moment when nothing has changed.
-//! `OUTRIGGER_PROXY` names another binary instead (CI tests the release build that way).
+//! `OUTRIGGER_PROXY` and `OUTRIGGER` name other binaries instead (CI tests the release build that way).
 
 use std::{
     env,
@@ -14,7 +14,15 @@ use std::{
 /// Path of an up-to-date `outrigger-proxy`.
 pub fn proxy() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let build = || build("outrigger-proxy", "outrigger-proxy");
     BINARY.get_or_init(|| env::var_os("OUTRIGGER_PROXY").map_or_else(build, PathBuf::from))
+}
+
+/// Path of an up-to-date `outrigger`.
+pub fn outrigger() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let build = || build("outrigger-control-plane", "outrigger");
+    BINARY.get_or_init(|| env::var_os("OUTRIGGER").map_or_else(build, PathBuf::from))
 }
 
 /// The directory of the cargo profile that these tests were built in (`target/debug`).
@@ -31,16 +39,16 @@ pub fn target_dir() -> PathBuf {
     profile_dir().parent().expect("the profile's directory is in the target directory").to_owned()
 }
 
-fn build() -> PathBuf {
+fn build(package: &str, program: &str) -> PathBuf {
     let dir = profile_dir();
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "-p", "outrigger-proxy", "--bins"]).arg("--target-dir").arg(target_dir());
+    cargo.args(["build", "--quiet", "-p", package, "--bins"]).arg("--target-dir").arg(target_dir());
     match dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => {}
         Some("release") => drop(cargo.arg("--release")),
         Some(profile) => drop(cargo.args(["--profile", profile])),
     }
     let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
-    assert!(status.success(), "outrigger-proxy does not build");
-    dir.join("outrigger-proxy")
+    assert!(status.success(), "{package} does not build");
+    dir.join(program)
 }

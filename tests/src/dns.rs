@@ -37,7 +37,12 @@ impl Dns {
     /// Starts it on a free UDP port.
     #[must_use]
     pub fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        Self::on(UdpSocket::bind("127.0.0.1:0").expect("a free port"))
+    }
+
+    /// The same on a socket of the caller's.
+    #[must_use]
+    pub fn on(socket: UdpSocket) -> Self {
         let address = socket.local_addr().expect("a bound socket");
         let (names, queries) = (Arc::new(Mutex::new(HashMap::new())), Arc::new(AtomicUsize::new(0)));
         let (known, counted) = (Arc::clone(&names), Arc::clone(&queries));

@@ -9,13 +9,19 @@
 pub mod binary;
 pub mod child;
 pub mod config;
+pub mod consul;
 pub mod curl;
+pub mod discovery;
 pub mod dns;
+pub mod etcd;
 pub mod frames;
+pub mod guard;
 pub mod h2peer;
+pub mod kube;
 pub mod load;
 pub mod message;
 pub mod metrics;
+pub mod netns;
 pub mod origin;
 pub mod peers;
 pub mod pki;
@@ -24,6 +30,7 @@ pub mod proxy;
 pub mod relay;
 pub mod wait;
 pub mod wire;
+pub mod zookeeper;
 
 pub use child::ChildOrigin;
 pub use load::Traffic;

@@ -7,11 +7,12 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -65,6 +66,23 @@ impl Ca {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Leaf { pem: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// Signs a request (PKCS #10, DER) as it is, for so long from now; the certificate in DER.
+    ///
+    /// # Errors
+    /// It is no request.
+    pub fn sign(&self, csr: &[u8], lifetime: Duration) -> Result<Vec<u8>, String> {
+        let der = csr.to_vec().into();
+        let mut request = CertificateSigningRequestParams::from_der(&der).map_err(|e| e.to_string())?;
+        let now = std::time::SystemTime::now();
+        request.params.not_before = (now - Duration::from_secs(60)).into();
+        request.params.not_after = (now + lifetime).into();
+        request.params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        request.params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let signed = request.signed_by(&self.issuer).map_err(|e| e.to_string())?;
+        Ok(signed.der().to_vec())
     }
 
     /// Files of a workload's identity, this root as its trust bundle.

@@ -59,6 +59,23 @@ impl Proxy {
         Self::spawn(command, TempDir::new().expect("a temporary directory"))
     }
 
+    /// Starts any command that runs a proxy, without waiting.
+    #[must_use]
+    #[track_caller]
+    pub fn spawn_command(command: Command) -> Self {
+        Self::spawn(command, TempDir::new().expect("a temporary directory"))
+    }
+
+    /// The same as another user, without his privileges.
+    #[must_use]
+    #[track_caller]
+    pub fn spawn_as(uid: u32, args: &[&str]) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".into()]);
+        command.arg(binary::proxy()).args(args);
+        Self::spawn(command, TempDir::new().expect("a temporary directory"))
+    }
+
     fn spawn(mut command: Command, dir: TempDir) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the proxy starts");

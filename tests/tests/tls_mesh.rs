@@ -61,7 +61,8 @@ fn http_1_in_every_declared_protocol() {
             assert_eq!(reply.header("x-request-id"), Some(&*format!("r{i}")));
         }
         let got = origin.last();
-        assert_eq!(got.header("x-forwarded-client-cert"), Some(&*format!("URI={WEB}")));
+        let caller = got.header("x-forwarded-client-cert").unwrap_or_default();
+        assert!(caller.starts_with(&format!("By={API};Hash=")) && caller.ends_with(&format!(";URI={WEB}")), "{caller}");
         assert_eq!(got.header("x-request-id"), Some("r2"), "a proven peer is trusted with its identifier");
         let server = mesh.server.metrics();
         assert_eq!(server.sum("connections_total", &[("side", "downstream"), ("tls", "true")]), 1.0, "{protocol:?}");
@@ -70,6 +71,32 @@ fn http_1_in_every_declared_protocol() {
         let entry = mesh.server.wait_log("the request", |entry| entry["path"] == "/2");
         assert_eq!(entry["peer"], WEB);
     }
+}
+
+#[test]
+fn an_odd_head_arrives_as_it_was_written() {
+    // What is spoken between the proxies is theirs; the application gets what its caller wrote, case and order of names,
+    // and so does the caller.
+    let origin = Origin::scripted(|wire, _, recorder| {
+        let mut raw = Vec::new();
+        while !raw.ends_with(b"\r\n\r\n") {
+            raw.extend(wire.exactly(1));
+        }
+        let target = String::from_utf8_lossy(&raw).into_owned();
+        recorder.record(&outrigger_tests::Request { target, ..Default::default() });
+        wire.send("HTTP/1.1 200 Fine By Me\r\nX-OdD-aNSWER: a\r\nx-Second: B\r\nContent-LENGTH: 2\r\n\r\nok");
+    });
+    let mesh = Mesh::new(origin.address(), "");
+    let mut client = Wire::connect(mesh.client.outbound());
+    client.send("GET /a%20b?C=d HTTP/1.1\r\nHost: app\r\nX-ODD-case: One\r\nx-lower: two\r\nX-Odd-CASE: three\r\n\r\n");
+    let mut answer = String::new();
+    while !answer.ends_with("ok") {
+        answer.push_str(&String::from_utf8_lossy(&client.exactly(1)));
+    }
+    assert!(answer.contains("\r\nX-OdD-aNSWER: a\r\nx-Second: B\r\n"), "{answer}");
+    let got = origin.last().target;
+    assert!(got.starts_with("GET /a%20b?C=d HTTP/1.1\r\n"), "{got}");
+    assert!(got.contains("X-ODD-case: One\r\nx-lower: two\r\nX-Odd-CASE: three\r\n"), "{got}");
 }
 
 #[test]
@@ -277,7 +304,8 @@ fn a_new_identity_is_shown_to_peers_and_a_broken_file_changes_nothing() {
     let mesh = Mesh::new(origin.address(), "protocol: http,");
     let ask = || Wire::connect(mesh.client.outbound()).get("/").status;
     assert_eq!(ask(), 200);
-    let named = |id: &str| origin.last().header("x-forwarded-client-cert") == Some(&*format!("URI={id}"));
+    let named =
+        |id: &str| origin.last().header("x-forwarded-client-cert").is_some_and(|c| c.ends_with(&format!(";URI={id}")));
     assert!(named(WEB));
     let other = "spiffe://cluster.local/ns/shop/sa/web-2";
     mesh.web.replace(&mesh.ca.workload(other, FAR));

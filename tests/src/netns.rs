@@ -1,0 +1,167 @@
+//! Pods on one machine: network namespaces on a bridge, with the traffic capture that a pod has.
+//!
+//! Needs root, `ip` and `nft`. The test process itself runs the apps: a thread that has joined a namespace ([`Pod::inside`])
+//! makes sockets of that pod, also those of the threads that it starts. The proxy runs as uid 2112, whose connections are
+//! not captured; everybody else's are.
+
+use std::{
+    fs::{self, File},
+    net::{IpAddr, Ipv4Addr},
+    os::fd::AsRawFd,
+    path::Path,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
+    thread,
+};
+
+use crate::peers;
+
+/// A bridge that pods are on. The test process reaches them, and they reach it at [`Net::host`].
+#[derive(Debug)]
+pub struct Net {
+    name: String,
+    subnet: u8,
+    next: AtomicU8,
+}
+
+/// A network namespace with one interface.
+#[derive(Debug)]
+pub struct Pod {
+    namespace: String,
+    ip: Ipv4Addr,
+}
+
+/// The proxy's user.
+pub const PROXY_UID: u32 = 2112;
+
+/// Where `ip netns exec` looks for files that a namespace has instead of the machine's.
+const FILES: &str = "/etc/netns";
+
+impl Net {
+    /// Makes the bridge. `None`: this user or machine cannot, and that was said.
+    #[must_use]
+    pub fn start(scenario: &str) -> Option<Self> {
+        peers::program(scenario, "ip")?;
+        peers::program(scenario, "nft")?;
+        peers::program(scenario, "setpriv")?;
+        // SAFETY: it only reads the user's id.
+        #[allow(unsafe_code)]
+        let root = unsafe { libc::geteuid() } == 0;
+        if !root {
+            return peers::skip(scenario, "root needed for network namespaces");
+        }
+        // Apart from other test processes, and from the other tests of this one.
+        static STARTED: AtomicU8 = AtomicU8::new(0);
+        let nth = u32::from(STARTED.fetch_add(1, Ordering::SeqCst));
+        let subnet = u8::try_from((std::process::id().wrapping_mul(8) + nth) % 200).unwrap_or(0) + 20;
+        let net = Self { name: format!("ogbr{subnet}"), subnet, next: AtomicU8::new(2) };
+        sh(&format!("ip link del {0} 2>/dev/null; ip link add {0} type bridge", net.name));
+        sh(&format!("ip addr add {}/24 dev {1} && ip link set {1} up", net.host(), net.name));
+        sh(&format!("ip addr add {}/24 dev {}", net.second(), net.name));
+        Some(net)
+    }
+
+    /// The address of the test process on the bridge.
+    #[must_use]
+    pub fn host(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 88, self.subnet, 1)
+    }
+
+    /// Another address of the test process, for a second server at the same port.
+    #[must_use]
+    pub fn second(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 88, self.subnet, 254)
+    }
+
+    /// A new pod.
+    #[must_use]
+    pub fn pod(&self) -> Pod {
+        let n = self.next.fetch_add(1, Ordering::SeqCst);
+        let pod = Pod { namespace: format!("og{}-{n}", self.subnet), ip: Ipv4Addr::new(10, 88, self.subnet, n) };
+        let (ns, veth, host) = (&pod.namespace, format!("ogv{}-{n}", self.subnet), self.host());
+        sh(&format!("ip netns del {ns} 2>/dev/null; ip netns add {ns} && ip -n {ns} link set lo up"));
+        sh(&format!(
+            "ip link add {veth} type veth peer name eth0 netns {ns} && ip link set {veth} master {} up",
+            self.name
+        ));
+        sh(&format!("ip -n {ns} addr add {}/24 dev eth0 && ip -n {ns} link set eth0 up", pod.ip));
+        sh(&format!("ip -n {ns} route add default via {host}"));
+        pod
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for n in 2..self.next.load(Ordering::SeqCst) {
+            try_sh(&format!("ip netns del og{0}-{n}; rm -rf {FILES}/og{0}-{n}", self.subnet));
+        }
+        try_sh(&format!("ip link del {}", self.name));
+    }
+}
+
+impl Pod {
+    /// Its address.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.ip.into()
+    }
+
+    /// What programs of the pod that [`Pod::command`] starts find in `/etc` (`hosts`, `resolv.conf`).
+    pub fn etc(&self, name: &str, text: &str) {
+        let dir = Path::new(FILES).join(&self.namespace);
+        fs::create_dir_all(&dir).expect("root may");
+        fs::write(dir.join(name), text).expect("root may");
+    }
+
+    /// Redirects what the app sends to the proxy's outbound listener (9991) and what comes from elsewhere to its inbound one
+    /// (9992), but for the proxy's own ports.
+    pub fn capture(&self) {
+        let rules = format!(
+            "table inet outrigger {{\n\
+             chain out {{ type nat hook output priority -100; policy accept;\n\
+               meta skuid {PROXY_UID} accept\n\
+               oifname lo accept\n\
+               meta l4proto tcp redirect to :9991\n\
+             }}\n\
+             chain in {{ type nat hook prerouting priority -100; policy accept;\n\
+               tcp dport 9990-9992 accept\n\
+               meta l4proto tcp redirect to :9992\n\
+             }}\n\
+             }}"
+        );
+        sh(&format!("ip netns exec {} nft -f - <<'R'\n{rules}\nR", self.namespace));
+    }
+
+    /// A command that runs `program` in the pod as the proxy's user.
+    #[must_use]
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, "setpriv", "--clear-groups"]);
+        command.args([format!("--reuid={PROXY_UID}"), format!("--regid={PROXY_UID}")]).arg(program);
+        command
+    }
+
+    /// Runs `work` on a thread of the pod: its sockets, and those of threads that it starts, are the pod's.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let file = File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace is there");
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // SAFETY: it changes the network namespace of this thread alone, which the test starts and ends.
+                #[allow(unsafe_code)]
+                let joined = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+                assert_eq!(joined, 0, "{}", std::io::Error::last_os_error());
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+fn sh(script: &str) {
+    assert!(try_sh(script), "{script}");
+}
+
+fn try_sh(script: &str) -> bool {
+    let status = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}

@@ -44,12 +44,13 @@ impl Connection {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
-        Ok(Self { stream, buffer: vec![0; 128 << 10], request: request.into_bytes() })
+        Ok(Self { stream, buffer: Vec::new(), request: request.into_bytes() })
     }
 
     /// One request and its whole answer; anything but a 200 of known length is an error.
     pub fn exchange(&mut self) -> Result<()> {
         self.stream.write_all(&self.request)?;
+        self.buffer.resize(BUFFER, 0);
         let mut filled = 0;
         let whole = loop {
             filled += self.read(filled)?;
@@ -61,6 +62,11 @@ impl Connection {
             filled += self.read(filled)?;
         }
         if filled > whole { bail!("more than one answer") } else { Ok(()) }
+    }
+
+    /// Gives the buffer back: ten thousand of them are more than the machine should need for a client.
+    pub fn rest(&mut self) {
+        self.buffer = Vec::new();
     }
 
     fn read(&mut self, filled: usize) -> Result<usize> {
@@ -139,10 +145,12 @@ fn each_connection<T: Send>(connections: usize, work: impl Fn(usize) -> Result<T
 }
 
 #[expect(clippy::disallowed_methods, reason = "the pace is the point: a request leaves when it is due")]
-fn wait_until(due: Instant) {
+pub(crate) fn wait_until(due: Instant) {
     thread::sleep(due.saturating_duration_since(Instant::now()));
 }
 
+/// Room for the largest answer.
+const BUFFER: usize = 128 << 10;
 /// An answer that takes this long is lost.
 const ANSWER: Duration = Duration::from_secs(20);
 

@@ -21,6 +21,7 @@ use crate::{
     proc,
     process::{Server, free_address},
     report::{self, Row},
+    syscalls,
 };
 
 /// What to compare, and how thoroughly.
@@ -50,6 +51,9 @@ pub struct Options {
     /// Do not count instructions (valgrind)
     #[arg(long)]
     pub no_instructions: bool,
+    /// Do not count system calls (strace)
+    #[arg(long)]
+    pub no_syscalls: bool,
     /// The CPU of the proxies
     #[arg(long, default_value_t = 0)]
     pub proxy_cpu: usize,
@@ -72,7 +76,7 @@ pub fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&options.work)?;
     let work = fs::canonicalize(&options.work)?;
     let origins = [free_address()?, free_address()?, free_address()?];
-    let _origin = start_origin(options, &origins, &work)?;
+    let _origin = start_origin(options.client_cpu, &origins, &work)?;
     let parts = Parts { proxy: &options.proxy, envoy: &options.envoy, work: &work, origins: &origins };
     let peers = options.peers.iter().map(|kind| Peer::prepare(*kind, &parts)).collect::<Result<Vec<_>>>()?;
 
@@ -89,6 +93,7 @@ pub fn run(options: &Options) -> Result<()> {
         compare_case(options, case, &running)?;
     }
     drop(running);
+    compare_syscalls(options, &peers, &work)?;
     compare_memory(options, &peers, &work)?;
     if !options.no_instructions {
         compare_instructions(options, &peers, &work)?;
@@ -107,11 +112,12 @@ impl Running<'_> {
     }
 }
 
-fn start_origin(options: &Options, origins: &[SocketAddr], work: &Path) -> Result<Server> {
+/// The origin, on the CPU of the clients.
+pub(crate) fn start_origin(cpu: usize, origins: &[SocketAddr], work: &Path) -> Result<Server> {
     let mut command = vec![std::env::current_exe()?.to_string_lossy().into_owned(), "origin".into()];
     command.extend(origins.iter().map(ToString::to_string));
     let last = origins.last().context("there are origins")?;
-    Server::start("origin", &command, options.client_cpu, *last, work)
+    Server::start("origin", &command, cpu, *last, work)
 }
 
 fn compare_case(options: &Options, case: Case, running: &[Running<'_>]) -> Result<()> {
@@ -152,17 +158,41 @@ fn columns(case: Case) -> &'static [&'static str] {
     }
 }
 
+fn compare_syscalls(options: &Options, peers: &[Peer], work: &Path) -> Result<()> {
+    if options.no_syscalls {
+        return Ok(());
+    }
+    let count = if options.smoke { syscalls::FEW } else { syscalls::REQUESTS };
+    for case in [Case::Small, Case::Http2] {
+        let mut rows = Vec::new();
+        for peer in peers {
+            let Some(address) = (if case == Case::Http2 { peer.http2 } else { Some(peer.http1) }) else { continue };
+            let server = Server::start(&peer.name, &peer.command, options.proxy_cpu, address, work)?;
+            let seen = syscalls::calls(case, address, server.pid(), count, work)
+                .with_context(|| format!("{}: counting system calls", peer.name))?;
+            let more = [seen.reads, seen.writes, seen.waits].map(|n| vec![n]).to_vec();
+            rows.push(Row { name: peer.name.clone(), figures: vec![seen.all], more });
+        }
+        let title = format!("System calls per request, {case}");
+        println!("{}", report::table(&title, "calls", &["reads", "writes", "waits"], &rows, base(options)));
+    }
+    Ok(())
+}
+
 /// Of peers started anew: what the cases have left in their heaps would hide what connections take.
 fn compare_memory(options: &Options, peers: &[Peer], work: &Path) -> Result<()> {
-    let mut rows = Vec::new();
-    for peer in peers {
-        let server = Server::start(&peer.name, &peer.command, options.proxy_cpu, peer.http1, work)?;
-        let seen = idle::memory(peer.http1, server.pid()).with_context(|| format!("{}: idle", peer.name))?;
-        let more = [seen.at_rest, seen.with_all].map(|bytes| vec![bytes as f64 / f64::from(1 << 20)]).to_vec();
-        rows.push(Row { name: peer.name.clone(), figures: vec![seen.per_connection() / 1024.0], more });
+    let tried = if options.smoke { &idle::CONNECTIONS[..1] } else { &idle::CONNECTIONS };
+    for &held in tried {
+        let mut rows = Vec::new();
+        for peer in peers {
+            let server = Server::start(&peer.name, &peer.command, options.proxy_cpu, peer.http1, work)?;
+            let seen = idle::memory(peer.http1, server.pid(), held).with_context(|| format!("{}: idle", peer.name))?;
+            let more = [seen.at_rest, seen.with_all].map(|bytes| vec![bytes as f64 / f64::from(1 << 20)]).to_vec();
+            rows.push(Row { name: peer.name.clone(), figures: vec![seen.per_connection() / 1024.0], more });
+        }
+        let title = format!("Memory of an idle connection ({held} held)");
+        println!("{}", report::table(&title, "KiB", &["MiB at rest", "MiB with all"], &rows, base(options)));
     }
-    let title = format!("Memory of an idle connection ({} held)", idle::CONNECTIONS);
-    println!("{}", report::table(&title, "KiB", &["MiB at rest", "MiB with all"], &rows, base(options)));
     Ok(())
 }
 
@@ -170,7 +200,7 @@ fn compare_instructions(options: &Options, peers: &[Peer], work: &Path) -> Resul
     let counts = if options.smoke { callgrind::FEW } else { callgrind::COUNTS };
     let mut rows = Vec::new();
     for peer in peers {
-        let figure = callgrind::instructions(peer, counts, options.proxy_cpu, work)
+        let figure = callgrind::instructions(peer, Case::Small, counts, options.proxy_cpu, work)
             .with_context(|| format!("{}: counting instructions", peer.name))?;
         rows.push(Row { name: peer.name.clone(), figures: vec![figure / 1e3], more: Vec::new() });
     }

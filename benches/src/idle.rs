@@ -1,7 +1,7 @@
 //! What a connection costs that is open and silent: most of those that a mesh holds are.
 //!
-//! Resident memory of the peer is read, and again with [`CONNECTIONS`] more that have each carried one request
-//! and stay open. Memory of the kernel (socket buffers) is not in it.
+//! Resident memory of the peer is read, and again with a number of connections more that have each carried one
+//! request and stay open. Memory of the kernel (socket buffers) is not in it.
 
 use std::net::SocketAddr;
 
@@ -9,15 +9,17 @@ use anyhow::Result;
 
 use crate::{client::Connection, load::Case, proc};
 
-/// Held at once. The client needs as many file descriptors.
-pub const CONNECTIONS: usize = 1_000;
+/// Held at once, in turn. The client and the peer need as many file descriptors.
+pub const CONNECTIONS: [usize; 2] = [1_000, 10_000];
 
 /// Resident memory, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
     /// After one request on one connection.
     pub at_rest: u64,
-    /// With [`CONNECTIONS`] more.
+    /// Connections held beside.
+    pub held: usize,
+    /// With them.
     pub with_all: u64,
 }
 
@@ -25,19 +27,20 @@ impl Memory {
     /// Bytes per idle connection.
     #[must_use]
     pub fn per_connection(&self) -> f64 {
-        self.with_all.saturating_sub(self.at_rest) as f64 / CONNECTIONS as f64
+        self.with_all.saturating_sub(self.at_rest) as f64 / self.held as f64
     }
 }
 
-/// Of the process `pid`, which serves at `address`.
-pub fn memory(address: SocketAddr, pid: u32) -> Result<Memory> {
+/// Of the process `pid`, which serves at `address`, with `held` connections.
+pub fn memory(address: SocketAddr, pid: u32, held: usize) -> Result<Memory> {
     let open = || -> Result<Connection> {
         let mut connection = Connection::open(address, Case::Small.path())?;
         connection.exchange()?;
+        connection.rest();
         Ok(connection)
     };
     let _first = open()?;
     let at_rest = proc::resident(pid)?;
-    let _held = (0..CONNECTIONS).map(|_| open()).collect::<Result<Vec<_>>>()?;
-    Ok(Memory { at_rest, with_all: proc::resident(pid)? })
+    let _held = (0..held).map(|_| open()).collect::<Result<Vec<_>>>()?;
+    Ok(Memory { at_rest, held, with_all: proc::resident(pid)? })
 }

@@ -17,7 +17,11 @@ pub mod client;
 pub mod load;
 
 pub mod callgrind;
+pub mod guard;
 pub mod idle;
+pub mod mtls;
 pub mod proc;
 pub mod report;
+pub mod scale;
 pub mod stats;
+pub mod syscalls;

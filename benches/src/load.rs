@@ -80,6 +80,26 @@ pub fn run(case: Case, address: SocketAddr, how: Intensity) -> Result<Outcome> {
     }
 }
 
+/// Ask for `case` exactly `count` times; the cases that have a client which can.
+pub fn counted(case: Case, address: SocketAddr, count: usize) -> Result<()> {
+    if case != Case::Http2 {
+        return client::counted(address, case.path(), COUNTED_CONNECTIONS, count);
+    }
+    let mut command = Command::new("h2load");
+    command.args(["-t1", "-c8", "-m32", &format!("-n{count}")]);
+    for (name, value) in HEADERS {
+        command.args(["-H", &format!("{name}: {value}")]);
+    }
+    let text = output(command.arg(format!("http://{address}{}", case.path())))?;
+    match before(&text, " 2xx") {
+        Some(good) if good == count as u64 => Ok(()),
+        _ => bail!("h2load reports: {text}"),
+    }
+}
+
+/// Connections of a counted number of HTTP/1 requests: enough for them to overlap.
+const COUNTED_CONNECTIONS: usize = 16;
+
 fn wrk(address: SocketAddr, path: &str, how: Intensity, more: &[&str]) -> Result<Outcome> {
     // wrk knows whole seconds only.
     let seconds = how.time.as_secs().max(1);

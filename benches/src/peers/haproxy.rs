@@ -10,7 +10,8 @@ pub(super) fn prepare(parts: &Parts<'_>) -> Result<Peer> {
     let text = format!(
         "global
   nbthread 1
-  maxconn 2048
+  maxconn 10500
+  no strict-limits
 defaults
   mode http
   timeout connect 5s

@@ -7,7 +7,17 @@ use anyhow::Result;
 
 use super::{Parts, Peer, free_address, version, words, write};
 
-pub(super) fn prepare(parts: &Parts<'_>) -> Result<Peer> {
+/// The fields that Outrigger's own line has, as far as nginx knows them; written by batches, too.
+const LOG: &str = r#"  log_format json escape=json '{"time":"$time_iso8601","remote":"$remote_addr:$remote_port",'
+    '"method":"$request_method","authority":"$http_host","path":"$request_uri","protocol":"$server_protocol",'
+    '"status":$status,"request_id":"$request_id","upstream":"$upstream_addr","duration":$request_time,'
+    '"first_byte":"$upstream_header_time","request_bytes":$request_length,"response_bytes":$body_bytes_sent,'
+    '"user_agent":"$http_user_agent"}';
+  access_log /dev/null json buffer=64k flush=1s;
+"#;
+
+pub(super) fn prepare(name: &str, logs: bool, parts: &Parts<'_>) -> Result<Peer> {
+    let log = if logs { LOG } else { "  access_log off;\n" };
     let (http1, http2) = (free_address()?, free_address()?);
     let work = parts.work.display();
     let servers: String = parts.origins.iter().map(|o| format!("    server {o};\n")).collect();
@@ -18,12 +28,11 @@ pub(super) fn prepare(parts: &Parts<'_>) -> Result<Peer> {
     let text = format!(
         "daemon off;
 master_process off;
-pid {work}/nginx.pid;
-error_log {work}/nginx-error.log warn;
-events {{ worker_connections 4096; }}
+pid {work}/{name}.pid;
+error_log {work}/{name}-error.log warn;
+events {{ worker_connections 20000; }}
 http {{
-{temporary}  access_log off;
-  keepalive_requests 1000000000;
+{temporary}{log}  keepalive_requests 1000000000;
   proxy_max_temp_file_size 0;
   upstream origin {{
 {servers}    keepalive 256;
@@ -41,9 +50,9 @@ http {{
 }}
 "
     );
-    let path = write(parts, "nginx.conf", &text)?;
+    let path = write(parts, &format!("{name}.conf"), &text)?;
     Ok(Peer {
-        name: "nginx".into(),
+        name: name.into(),
         command: words(&["nginx", "-c", &path.to_string_lossy(), "-p", &parts.work.to_string_lossy()]),
         http1,
         http2: Some(http2),

@@ -11,7 +11,7 @@ use super::{Parts, Peer, free_address, version, words, write};
 /// Rules of the route.
 const RULES: usize = 20;
 
-pub(super) fn prepare(name: &str, access_log: Option<&str>, parts: &Parts<'_>) -> Result<Peer> {
+pub(super) fn prepare(name: &str, workers: usize, access_log: Option<&str>, parts: &Parts<'_>) -> Result<Peer> {
     let (address, admin) = (free_address()?, free_address()?);
     let endpoints: String = parts.origins.iter().map(|o| format!("    - {{ address: \"{o}\" }}\n")).collect();
     let rules: String = (0..RULES)
@@ -32,7 +32,7 @@ pub(super) fn prepare(name: &str, access_log: Option<&str>, parts: &Parts<'_>) -
 kind: Proxy
 metadata: {{ name: bench }}
 spec:
-  workers: 1
+  workers: {workers}
   admin: {{ address: \"{admin}\" }}
 {telemetry}  listeners:
     - name: bench

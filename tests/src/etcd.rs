@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{binary::target_dir, eventually, guard::Guarded, peers::skip, wire};
+use crate::{binary::target_dir, eventually, guard::Guarded, peers::skip, ports::free_ports, wire};
 
 /// A member of one.
 #[derive(Debug)]
@@ -90,12 +90,4 @@ impl Etcd {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Guarded>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Distinct ports of 127.0.0.1 that nothing listens on. Held until all are chosen; somebody else may take one before
-/// the program does, which then fails to start and says so.
-#[must_use]
-pub fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let held = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    held.map(|listener| listener.local_addr().expect("bound"))
 }

@@ -31,13 +31,7 @@ use std::{
 use kube::{Client, Config};
 use tempfile::TempDir;
 
-use crate::{
-    binary::target_dir,
-    etcd::{Etcd, free_ports},
-    eventually,
-    guard::Guarded,
-    peers::skip,
-};
+use crate::{binary::target_dir, etcd::Etcd, eventually, guard::Guarded, peers::skip, ports::free_ports};
 
 mod api;
 mod certs;

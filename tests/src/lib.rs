@@ -25,6 +25,7 @@ pub mod netns;
 pub mod origin;
 pub mod peers;
 pub mod pki;
+pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod relay;

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use crate::{Request, Response, Wire};
+use crate::{Request, Response, Wire, ports::free_ports};
 
 /// A running server.
 #[derive(Debug)]
@@ -149,6 +149,6 @@ impl Recorder {
 /// An address on which nothing listens: connections are refused.
 #[must_use]
 pub fn refused() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener")
+    let [address] = free_ports();
+    address
 }

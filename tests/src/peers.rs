@@ -6,7 +6,7 @@
 use std::{
     env,
     io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -16,7 +16,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{LONG, binary::target_dir, eventually, process};
+use crate::{LONG, binary::target_dir, eventually, ports::free_ports, process};
 
 /// A program on the path.
 #[must_use]
@@ -165,9 +165,7 @@ impl Nginx {
     pub fn start(scenario: &str, block: impl FnOnce(&Path, SocketAddr) -> String) -> Option<Self> {
         let nginx = program(scenario, "nginx")?;
         let dir = TempDir::new().expect("a temporary directory");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = free.local_addr().expect("bound");
-        drop(free);
+        let [address] = free_ports();
         let root = dir.path().display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {root}/{kind};\n"))

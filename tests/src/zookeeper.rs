@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{etcd::free_ports, eventually, guard::Guarded, peers};
+use crate::{eventually, guard::Guarded, peers, ports::free_ports};
 
 /// A server.
 #[derive(Debug)]

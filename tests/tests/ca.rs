@@ -8,7 +8,7 @@ use std::{
 };
 
 use outrigger_tests::{
-    LONG, Origin, Proxy, Traffic, binary, config, etcd::free_ports, eventually, load::failed, peers,
+    LONG, Origin, Proxy, Traffic, binary, config, eventually, load::failed, peers, ports::free_ports,
 };
 use serde_json::Value;
 use tempfile::TempDir;

@@ -1,8 +1,8 @@
 //! Foreign programs in front of and behind the proxy: WebSocket libraries, nginx, Node, httpx, load tools.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{fs, process::Command};
 
-use outrigger_tests::{LONG, Origin, Proxy, Wire, config, eventually, peers};
+use outrigger_tests::{LONG, Origin, Proxy, Wire, config, eventually, peers, ports::free_port};
 use peers::Server;
 
 #[test]
@@ -67,7 +67,7 @@ fn nginx_behind_and_curl_in_front() {
         return;
     };
     let dir = tempfile::TempDir::new().expect("a temporary directory");
-    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let port = free_port();
     let root = dir.path().display();
     let text = format!(
         "daemon off;\nmaster_process off;\npid {root}/pid;\nerror_log {root}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n  \

@@ -1,7 +1,7 @@
 //! Peers that are no proxy of ours, with mutual TLS both ways: nginx, and the tools of OpenSSL.
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -10,6 +10,7 @@ use outrigger_tests::{
     LONG, Origin, Proxy, Wire, config, eventually,
     peers::{self, Nginx},
     pki::{Ca, FAR, Files},
+    ports::free_ports,
 };
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
@@ -97,7 +98,7 @@ fn openssl_as_the_server_demands_a_certificate() {
     let Some(openssl) = peers::program(scenario, "openssl") else { return };
     let ca = Ca::new("mesh");
     let (api, web) = (ca.identity(API), ca.identity(WEB));
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    let [free] = free_ports();
     let path = |name| api.path(name).display().to_string();
     let mut command = Command::new(openssl);
     command.args(["s_server", "-quiet", "-www", "-accept", &free.to_string(), "-Verify", "2", "-verify_return_error"]);

@@ -1,7 +1,7 @@
 //! Upstreams that are nobody's sidecar: `tls: { mode: simple }` to nginx and openssl, by name and by root.
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     process::{Command, Stdio},
 };
 
@@ -9,6 +9,7 @@ use outrigger_tests::{
     LONG, Origin, Proxy, Reply, Wire, config, eventually,
     peers::{self, Nginx},
     pki::{Ca, Files},
+    ports::free_ports,
 };
 
 const NAME: &str = "api.test";
@@ -108,7 +109,7 @@ fn openssl_that_closes_each_connection() {
     let Some(openssl) = peers::program(scenario, "openssl") else { return };
     let ca = Ca::new("public");
     let files = Files::new(&ca.server(NAME), ca.pem());
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    let [free] = free_ports();
     let path = |name| files.path(name).display().to_string();
     let mut child = Command::new(openssl)
         .args(["s_server", "-quiet", "-www", "-accept", &free.to_string()])

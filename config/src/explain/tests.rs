@@ -7,27 +7,14 @@ use crate::{
     Origin,
     model::{
         AccessAction, AccessPolicy, AccessRule, Backend, Correlation, Decision as Merge, Endpoint, HeaderEdits,
-        HostTable, Limits, ListenerLimits, ListenerProtocol, ListenerTarget, LoadBalancing, Mode, PathEdit, PathMatch,
-        ProxySettings, Redirect, Retry, RetryBudget, RetryMethods, RouteKind, RouteMatch, RouteTable, Source,
-        StringMatch, Telemetry, Timeouts, UpstreamProtocol, UpstreamTls, ValueMatch,
+        HostTable, ListenerLimits, ListenerProtocol, ListenerTarget, Mode, PathEdit, PathMatch, ProxySettings,
+        Redirect, Retry, RetryBudget, RetryMethods, RouteKind, RouteMatch, RouteTable, Source, StringMatch, Telemetry,
+        Timeouts, UpstreamProtocol, UpstreamTls, ValueMatch,
     },
 };
 
 pub(crate) fn policy() -> TrafficPolicy {
-    TrafficPolicy {
-        name: "default".into(),
-        origin: None,
-        mode: Mode::Enforce,
-        timeouts: Timeouts::default(),
-        retry: None,
-        circuit_breaker: None,
-        limits: Limits::default(),
-        rate_limit: None,
-        adaptive_concurrency: None,
-        load_balancing: LoadBalancing::default(),
-        fallback: None,
-        fault: None,
-    }
+    TrafficPolicy::default()
 }
 
 fn at(line: u32) -> Origin {

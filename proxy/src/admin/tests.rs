@@ -13,10 +13,10 @@ use hyper_util::rt::TokioIo;
 use outrigger_config::{
     Compiled, Origin,
     model::{
-        AccessLog, Backend, Direction, Endpoint, EndpointSource, HeaderEdits, IdentityFiles, IdentitySource, Limits,
-        Listener, ListenerLimits, ListenerProtocol, ListenerTarget, LoadBalancing, LogFormat, Mode, Model, MtlsMode,
-        PathMatch, ProxySettings, RouteKind, RouteMatch, RouteTable, Rule, Telemetry, Timeouts, TrafficPolicy,
-        Upstream, UpstreamId, UpstreamProtocol, UpstreamTls,
+        AccessLog, Backend, Direction, Endpoint, EndpointSource, HeaderEdits, IdentityFiles, IdentitySource, Listener,
+        ListenerLimits, ListenerProtocol, ListenerTarget, LogFormat, Model, MtlsMode, PathMatch, ProxySettings,
+        RouteKind, RouteMatch, RouteTable, Rule, Telemetry, TrafficPolicy, Upstream, UpstreamId, UpstreamProtocol,
+        UpstreamTls,
     },
 };
 use tokio::{
@@ -30,20 +30,7 @@ use crate::observe::Observer;
 /// One listener, one upstream with a hostile name, one route.
 fn model() -> Model {
     let origin = |line| Origin::new("orders.yaml", line, 3);
-    let policy = Arc::new(TrafficPolicy {
-        name: "default".into(),
-        origin: None,
-        mode: Mode::Enforce,
-        timeouts: Timeouts::default(),
-        retry: None,
-        circuit_breaker: None,
-        limits: Limits::default(),
-        rate_limit: None,
-        adaptive_concurrency: None,
-        load_balancing: LoadBalancing::default(),
-        fallback: None,
-        fault: None,
-    });
+    let policy = Arc::new(TrafficPolicy::default());
     let rule = Rule {
         route: "orders".into(),
         kind: RouteKind::Http,

@@ -231,11 +231,12 @@ pub fn admit(client: &Client, upstream: &str) -> (Result<(), Failure>, Ruling) {
 /// It may not go on; with what the log says of it.
 pub fn readmit(client: &Client, seen: &Cell<u64>, upstream: &str) -> Result<(), Denied> {
     let now = client.worker.rulings();
-    if seen.replace(now) == now {
+    if seen.replace(now) == now || client.direction == Direction::Outbound {
         return Ok(());
     }
     let view = client.worker.view();
-    if is_left_over(client, &view, upstream) {
+    let listener = still_listening(client, &view).map_err(|failure| Box::new((failure, Ruling::default())))?;
+    if listener.and_then(|listener| addressed(&view, listener, upstream)).is_none() {
         return Ok(());
     }
     let (result, ruling) = admit(client, upstream);
@@ -258,9 +259,14 @@ fn named(view: &View, name: &str) -> Option<UpstreamId> {
     u32::try_from(index).ok().map(UpstreamId)
 }
 
-/// Of a listener or to an upstream that a file no longer names: it takes no more work, and what it has may end in peace.
-fn is_left_over(client: &Client, view: &View, upstream: &str) -> bool {
-    view.snapshot.routing.is_none() && (view.listener_of(client).is_none() || named(view, upstream).is_none())
+/// The listener that lets `client` go on. `None`: a file names it no more; it takes no more work, and what it has may end
+/// in peace.
+fn still_listening<'a>(client: &Client, view: &'a View) -> Result<Option<&'a Listener>, Failure> {
+    match view.listener_of(client) {
+        Some(listener) => unproven(client, listener).map_or(Ok(Some(listener)), Err),
+        None if view.snapshot.routing.is_none() => Ok(None),
+        None => Err(Failure::new(Reason::AccessDenied, "nothing is let in here any more")),
+    }
 }
 
 /// What a request was let in with, to be judged again: the names of the upstreams and the heads that they were judged by.
@@ -301,14 +307,8 @@ impl Pass {
             return Ok(());
         }
         let view = client.worker.view();
-        if is_left_over(client, &view, &self.addressed.0) {
-            return Ok(());
-        }
-        let denied = |what| Box::new((Failure::new(Reason::AccessDenied, what), Ruling::default()));
-        let Some(listener) = view.listener_of(client) else { return Err(denied("nothing is let in here any more")) };
-        if let Some(failure) = unproven(client, listener) {
-            return Err(Box::new((failure, Ruling::default())));
-        }
+        let listener = still_listening(client, &view).map_err(|failure| Box::new((failure, Ruling::default())))?;
+        let Some(listener) = listener else { return Ok(()) };
         let (name, head) = &self.addressed;
         if let Some(id) = addressed(&view, listener, name) {
             judge_again(client, &view, listener, id, head)?;

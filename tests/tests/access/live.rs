@@ -230,3 +230,25 @@ fn a_listener_that_becomes_strict_ends_what_is_plaintext() {
     let cut = proxy.wait_log("the connection that was cut", |e| e["reason"] == "access_denied");
     assert!(cut["details"].as_str().is_some_and(|d| d.contains("strict")), "{cut}");
 }
+
+#[test]
+fn what_becomes_strict_and_loses_its_upstream_at_once_is_ended_too() {
+    // An upstream that goes leaves what it has in peace; a listener that asks for proof does not.
+    let (origin, ca) = (echo(), Ca::new("mesh"));
+    let own = ca.identity("spiffe://cluster.local/ns/shop/sa/app");
+    let yaml = |mode: &str, name: &str| {
+        let listener = config::inbound(&format!("protocol: tcp, mtls: {mode}"))
+            .replace("name: app }", &format!("name: {name} }}"));
+        config::proxy_with(&own.yaml(), &[&listener]) + &config::upstream(name, origin.address())
+    };
+    let proxy = Proxy::start(&yaml("permissive", "app"));
+    let mut wire = Wire::connect(proxy.inbound());
+    wire.send("ping");
+    assert_eq!(wire.exactly(4), b"ping");
+    proxy.reload(&yaml("permissive", "other"), true);
+    wire.send("ping");
+    assert_eq!(wire.exactly(4), b"ping");
+    proxy.reload(&yaml("strict", "third"), true);
+    assert!(wire.is_closed());
+    proxy.wait_log("the connection that was cut", |e| e["reason"] == "access_denied");
+}

@@ -14,13 +14,12 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use outrigger_tests::{
-    LONG, Metrics, Origin, Proxy, Response, Traffic, binary,
-    etcd::free_ports,
-    eventually,
+    LONG, Metrics, Origin, Proxy, Response, Traffic, binary, eventually,
     guard::Guarded,
     kube::{Backend, Cluster},
     load::failed,
     netns::{Net, Pod},
+    ports::free_ports,
     wire,
 };
 use serde_json::{Value, json};

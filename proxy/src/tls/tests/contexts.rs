@@ -5,9 +5,9 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use outrigger_config::{
     Origin,
     model::{
-        Correlation, Direction, EndpointSource, HostTable, IdentityFiles, IdentitySource, Limits, Listener,
-        ListenerLimits, ListenerProtocol, ListenerTarget, LoadBalancing, Mode, Model, MtlsMode, ProxySettings,
-        RouteTable, Telemetry, Timeouts, TrafficPolicy, Upstream, UpstreamId, UpstreamProtocol, UpstreamTls,
+        Correlation, Direction, EndpointSource, HostTable, IdentityFiles, IdentitySource, Listener, ListenerLimits,
+        ListenerProtocol, ListenerTarget, Model, MtlsMode, ProxySettings, RouteTable, Telemetry, TrafficPolicy,
+        Upstream, UpstreamId, UpstreamProtocol, UpstreamTls,
     },
 };
 
@@ -31,20 +31,7 @@ fn listener(mtls: MtlsMode) -> Listener {
 }
 
 fn upstream(tls: UpstreamTls) -> Arc<Upstream> {
-    let policy = TrafficPolicy {
-        name: "default".into(),
-        origin: None,
-        mode: Mode::Enforce,
-        timeouts: Timeouts::default(),
-        retry: None,
-        circuit_breaker: None,
-        limits: Limits::default(),
-        rate_limit: None,
-        adaptive_concurrency: None,
-        load_balancing: LoadBalancing::default(),
-        fallback: None,
-        fault: None,
-    };
+    let policy = TrafficPolicy::default();
     Arc::new(Upstream {
         name: "payments".into(),
         protocol: UpstreamProtocol::Auto,

@@ -88,6 +88,11 @@ macro_rules! kinds {
             pub(crate) fn raw_schema(self, generator: schemars::SchemaGenerator) -> schemars::Schema {
                 match self { $(Self::$kind => generator.into_root_schema_for::<Resource<$spec>>(),)* }
             }
+
+            /// The schema of its `spec` alone, whose description says what the kind is for.
+            pub(crate) fn raw_spec(self, generator: schemars::SchemaGenerator) -> schemars::Schema {
+                match self { $(Self::$kind => generator.into_root_schema_for::<$spec>(),)* }
+            }
         }
 
         impl Document {

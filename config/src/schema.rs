@@ -3,7 +3,7 @@
 //! All three read one normal form: no `$ref`, no `null`, enumerations as plain lists. That is what a structural schema of
 //! Kubernetes wants, and what makes the checker small. Forms of strings are `format` inside, and `pattern` outside.
 
-use std::sync::OnceLock;
+use std::{borrow::Cow, sync::OnceLock};
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -61,9 +61,24 @@ pub fn crds() -> String {
     for (kind, plural, policy) in kinds {
         text.push_str("---\n");
         let crd = crd(kind, plural, policy);
-        text.push_str(&serde_yaml::to_string(&crd).expect("JSON values are YAML values"));
+        for line in serde_yaml::to_string(&crd).expect("JSON values are YAML values").lines() {
+            text.push_str(&quoted(line));
+            text.push('\n');
+        }
     }
     text
+}
+
+/// A line as readers of YAML 1.1 (Helm and `kubectl` among them) have to see it: there a bare `on` is `true`.
+fn quoted(line: &str) -> Cow<'_, str> {
+    const BOOLEANS: [&str; 8] = ["on", "off", "yes", "no", "y", "n", "Y", "N"];
+    let body = line.trim_start_matches([' ', '-']);
+    let word = body.strip_suffix(':').unwrap_or(body);
+    if !BOOLEANS.contains(&word) {
+        return Cow::Borrowed(line);
+    }
+    let (before, after) = line.split_at(line.len() - body.len());
+    Cow::Owned(format!("{before}\"{word}\"{}", &after[word.len()..]))
 }
 
 fn crd(kind: Kind, plural: &str, policy: Option<&str>) -> Value {
@@ -217,35 +232,29 @@ pub(crate) fn internal(kind: Kind) -> &'static Value {
 }
 
 fn generate(kind: Kind) -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|s| {
-        s.inline_subschemas = true;
-        s.meta_schema = None;
-    });
-    let mut schema = kind.raw_schema(settings.into_generator()).to_value();
+    let generator = || {
+        let settings = SchemaSettings::draft2020_12().with(|s| {
+            s.inline_subschemas = true;
+            s.meta_schema = None;
+        });
+        settings.into_generator()
+    };
+    let mut schema = kind.raw_schema(generator()).to_value();
     normalise(&mut schema);
     if let Some(map) = schema.as_object_mut() {
         map.insert("title".into(), kind.as_str().into());
-        let description = map.get("properties").and_then(|p| p.pointer_get("spec", "description")).cloned();
-        if let Some(description) = description {
-            map.insert("description".into(), description);
-        }
+        let description = kind.raw_spec(generator()).get("description").cloned().unwrap_or_default();
+        map.insert("description".into(), description.clone());
         if let Some(properties) = map.get_mut("properties").and_then(Value::as_object_mut) {
             properties.insert("apiVersion".into(), json!({ "type": "string", "enum": [kind.api_version()] }));
             properties.insert("kind".into(), json!({ "type": "string", "enum": [kind.as_str()] }));
+            // The field's own comment is that of every kind.
+            if let Some(spec) = properties.get_mut("spec").and_then(Value::as_object_mut) {
+                spec.insert("description".into(), description);
+            }
         }
     }
     schema
-}
-
-/// Two steps down.
-trait PointerGet {
-    fn pointer_get(&self, a: &str, b: &str) -> Option<&Value>;
-}
-
-impl PointerGet for Value {
-    fn pointer_get(&self, a: &str, b: &str) -> Option<&Value> {
-        self.get(a)?.get(b)
-    }
 }
 
 fn normalise(schema: &mut Value) {

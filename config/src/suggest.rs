@@ -1,7 +1,8 @@
 //! "Did you mean": the known word nearest to one that is not known.
 
 /// The nearest of `known`, if it is near enough to be what was meant: a third of the letters may differ.
-pub(crate) fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn suggest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Beyond this nothing known is near, and the distance costs the product of the lengths.
     const LONGEST: usize = 64;
     if word.len() > LONGEST {

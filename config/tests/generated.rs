@@ -1,8 +1,15 @@
 //! Generated files are checked in, and are what the types say today. `OUTRIGGER_BLESS=1` writes them.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use outrigger_config::{documents::Kind, schema};
+use outrigger_config::{
+    documents::Kind,
+    reference::{self, Example},
+    schema,
+};
 use serde_json::Value;
 
 #[test]
@@ -13,6 +20,7 @@ fn generated_files_are_up_to_date() {
         (root.join("schemas/outrigger.json"), text(&schema::combined_schema())),
         (root.join("../charts/outrigger-crds/templates/crds.yaml"), schema::crds()),
     ];
+    files.push((root.join("../docs/policy-reference.md"), policy_reference(&root)));
     for kind in Kind::ALL {
         files.push((root.join(format!("schemas/{}.json", kind.as_str().to_lowercase())), text(&schema::schema(*kind))));
     }
@@ -25,6 +33,27 @@ fn generated_files_are_up_to_date() {
         let written = fs::read_to_string(&path).unwrap_or_default();
         assert!(written == wanted, "{} is out of date: run this test with OUTRIGGER_BLESS=1", path.display());
     }
+}
+
+/// The page from the types, and from the documents of `examples/reference`: KIND.yaml first, then KIND-*.yaml.
+fn policy_reference(root: &Path) -> String {
+    let directory = root.join("../examples/reference");
+    let entries = fs::read_dir(&directory).expect("examples/reference is there");
+    let mut names: Vec<String> =
+        entries.map(|e| e.expect("it can be read").file_name().into_string().expect("plain names")).collect();
+    names.sort_by_key(|n| n.trim_end_matches(".yaml").to_owned());
+    let examples: Vec<Example> = names
+        .iter()
+        .map(|name| {
+            let stem = name.split(['-', '.']).next().expect("a first part");
+            let kind = Kind::ALL.iter().find(|k| k.as_str().to_lowercase() == stem);
+            let kind = *kind.unwrap_or_else(|| panic!("{name} is named after no kind"));
+            let text = fs::read_to_string(directory.join(name)).expect("it can be read");
+            Example { kind, link: format!("examples/reference/{name}"), text }
+        })
+        .collect();
+    reference::markdown(&examples)
+        .unwrap_or_else(|missing| panic!("no example in examples/reference shows {missing:#?}"))
 }
 
 /// KEP-1979 and the API server: every value has a type (or preserves unknown fields), nothing refers, nothing is `null`.

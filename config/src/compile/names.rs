@@ -256,7 +256,10 @@ impl<'a> Context<'a> {
     /// the requests of its own namespace.
     pub(super) fn parents(&mut self, at: &Loaded, parent: &Spanned<ParentRef>) -> Vec<UpstreamId> {
         let Some(cluster) = self.cluster else {
-            self.no_section(at, parent.section_name.as_ref(), "an Upstream or Service");
+            // The section of a Service is a port of it, in a cluster.
+            if parent.kind.as_ref().is_some_and(|k| k.as_str() == RefKind::Upstream.as_str()) {
+                self.no_section(at, parent.section_name.as_ref(), "an Upstream");
+            }
             return match self.upstream(at, parent) {
                 Found::Here(id) => vec![id],
                 Found::Elsewhere => Vec::new(),

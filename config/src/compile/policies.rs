@@ -82,8 +82,8 @@ impl<'a> Context<'a> {
                 return self.speaks_for(at, &r.name).then(|| Target::Namespace(r.name.inner.clone()));
             }
             RefKind::Service if self.cluster.is_some() => return self.service_target(at, r),
+            // Of a cluster, where the section is a port; `service` says if there is none.
             RefKind::Service => {
-                self.no_section(at, r.section_name.as_ref(), "a Service");
                 self.service(at, &reference);
                 return None;
             }

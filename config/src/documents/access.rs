@@ -8,7 +8,7 @@ document! {
         /// The Upstreams, Services or Namespaces that it guards.
         #[schemars(length(min = 1, max = 1024))]
         target_refs: Vec<Spanned<TargetRef>>,
-        /// Default `enforce`. `observe`: logs and counts, and lets pass.
+        /// Whether it acts. Default `enforce`.
         mode: Option<ModeWord>,
         /// The rules; their order does not matter.
         #[serde(default)]
@@ -18,7 +18,7 @@ document! {
 
     /// One rule.
     struct AccessRuleSpec {
-        /// Default `allow`.
+        /// What the rule does. Default `allow`.
         action: Option<ActionWord>,
         /// Any of these callers. Absent: every caller.
         #[serde(default)]

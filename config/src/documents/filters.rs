@@ -43,15 +43,15 @@ document! {
 
     /// A redirect.
     struct RequestRedirect {
-        /// Default: that of the request.
+        /// The scheme. Default: that of the request.
         scheme: Option<SchemeWord>,
-        /// Default: that of the request.
+        /// The host. Default: that of the request.
         #[schemars(extend("format" = "precise-hostname"))]
         hostname: Option<Spanned<String>>,
-        /// Default: the usual port of `scheme`; without it, that of the listener.
+        /// The port. Default: the usual one of `scheme`; without it, that of the listener.
         #[schemars(range(min = 1, max = 65535))]
         port: Option<u16>,
-        /// Default: that of the request.
+        /// The path. Default: that of the request.
         path: Option<Spanned<PathModifier>>,
         /// 301, 302, 303, 307 or 308. Default 302.
         status_code: Option<Spanned<u16>>,

@@ -25,7 +25,7 @@ document! {
 
     /// The admin port.
     struct AdminSpec {
-        /// Default `127.0.0.1:9990`.
+        /// Where it listens; keep it away from strangers. Default `127.0.0.1:9990`.
         address: Option<Spanned<Address>>,
     }
 
@@ -57,7 +57,7 @@ document! {
         name: Spanned<String>,
         /// IP address and port; port 0 takes any free one.
         address: Spanned<Address>,
-        /// `inbound`: in front of the local service; `outbound`: from the local service to others.
+        /// Which way requests travel, seen from the local service.
         direction: Spanned<DirectionWord>,
         /// What clients speak. Default `detect`.
         protocol: Option<Spanned<ProtocolWord>>,
@@ -106,9 +106,9 @@ document! {
 
     /// The access log.
     struct AccessLogSpec {
-        /// Default `json`.
+        /// Form of the lines. Default `json`.
         format: Option<LogFormatWord>,
-        /// A file. Default `/dev/stdout`.
+        /// A file, opened again by each reload. Default `/dev/stdout`.
         #[schemars(length(min = 1))]
         path: Option<String>,
         /// Share of the requests without an error that is logged; errors always are. Default 1.

@@ -47,7 +47,7 @@ document! {
 
     /// One match: all that is said must hold.
     struct HttpRouteMatch {
-        /// Default: every path.
+        /// The path. Default: every path.
         path: Option<Spanned<HttpPathMatch>>,
         /// Header fields.
         #[serde(default)]
@@ -63,16 +63,16 @@ document! {
 
     /// A condition on the path.
     struct HttpPathMatch {
-        /// Default `PathPrefix`.
+        /// How it is compared. Default `PathPrefix`.
         r#type: Option<Spanned<PathMatchWord>>,
-        /// Default `/`.
+        /// What it is compared with. Default `/`.
         #[schemars(length(max = 1024))]
         value: Option<Spanned<String>>,
     }
 
     /// A condition on a header field or query parameter.
     struct ValueMatchSpec {
-        /// Default `Exact`.
+        /// How it is compared. Default `Exact`.
         r#type: Option<Spanned<ValueMatchWord>>,
         /// Name of the field.
         #[schemars(extend("format" = "header-name"))]
@@ -175,7 +175,7 @@ document! {
 
     /// A condition on service and method; one of them is needed.
     struct GrpcMethodMatch {
-        /// Default `Exact`.
+        /// How it is compared. Default `Exact`.
         r#type: Option<Spanned<ValueMatchWord>>,
         /// Full name of the service, such as `shop.v1.Orders`.
         #[schemars(length(max = 1024))]

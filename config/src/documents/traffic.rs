@@ -13,19 +13,19 @@ document! {
         /// What the policy is for; `sectionName` names a rule of a route.
         #[schemars(length(min = 1, max = 1024))]
         target_refs: Vec<Spanned<TargetRef>>,
-        /// Default `enforce`.
+        /// Whether it acts. Default `enforce`.
         mode: Option<ModeWord>,
         /// All times.
         timeouts: Option<Spanned<TimeoutsSpec>>,
-        /// Absent: only failures that were never processed are tried again.
+        /// Retries. Absent: only failures that were never processed are tried again.
         retry: Option<Spanned<RetrySpec>>,
-        /// Absent: no breaker.
+        /// The circuit breaker. Absent: no breaker.
         circuit_breaker: Option<Spanned<CircuitBreakerSpec>>,
         /// The bulkhead.
         limits: Option<LimitsSpec>,
-        /// Absent: no rate limit.
+        /// The rate limit, of each proxy for itself. Absent: no rate limit.
         rate_limit: Option<Spanned<RateLimitSpec>>,
-        /// Absent: only the fixed limits.
+        /// A limit that follows the latency. Absent: only the fixed limits.
         adaptive_concurrency: Option<Spanned<AdaptiveConcurrencySpec>>,
         /// Which endpoint gets a request.
         load_balancing: Option<Spanned<LoadBalancingSpec>>,
@@ -37,9 +37,9 @@ document! {
 
     /// Times; `0s` disables each.
     struct TimeoutsSpec {
-        /// The whole operation: queueing, every attempt, back-off, the response body.
+        /// The whole operation: queueing, every attempt, back-off, the response body. Default: no limit.
         request: Option<Spanned<Duration>>,
-        /// One attempt.
+        /// One attempt. Default: no limit.
         backend_request: Option<Spanned<Duration>>,
         /// TCP and TLS of a connection to an endpoint. Default `1s`.
         connect: Option<Spanned<Duration>>,
@@ -105,7 +105,7 @@ document! {
 
     /// Circuit breaker.
     struct CircuitBreakerSpec {
-        /// `endpoint` (the default) ejects it, `upstream` fails fast.
+        /// What opens. Default `endpoint`.
         scope: Option<BreakerScopeWord>,
         /// Opens after this many in a row. Default 5 where `failureRate` is not said either; 0: not counted.
         #[schemars(range(min = 0, max = 1_000_000))]
@@ -148,7 +148,7 @@ document! {
         max_connections: Option<u32>,
         /// Requests in flight. Default: no limit.
         max_requests: Option<u32>,
-        /// Requests waiting for a slot; beyond it 503 at once. Default 1024.
+        /// Requests waiting for a slot; beyond it 503 at once. More than 65536 never wait. Default 1024.
         max_pending: Option<u32>,
         /// Requests on one connection. Default: no limit.
         max_requests_per_connection: Option<u32>,
@@ -181,11 +181,11 @@ document! {
 
     /// Choice of an endpoint.
     struct LoadBalancingSpec {
-        /// Default `peakEwma`.
+        /// How one is chosen. Default `peakEwma`.
         algorithm: Option<Spanned<AlgorithmWord>>,
         /// What `maglev` hashes: one of `header`, `cookie`, `clientAddress`.
         hash_on: Option<Spanned<HashOnSpec>>,
-        /// Time in which a new endpoint comes up to its full share.
+        /// Time in which a new endpoint comes up to its full share. Default: none.
         slow_start: Option<Duration>,
         /// Use of topology zones. Default `ignore`.
         zone: Option<ZoneWord>,

@@ -10,7 +10,7 @@ document! {
         #[serde(default)]
         #[schemars(extend("items" = { "type": "string", "format": "host-and-port" }), length(max = 1024))]
         hostnames: Vec<Spanned<String>>,
-        /// What its endpoints speak. Absent: HTTP/1.1, and HTTP/2 where TLS negotiates it or for gRPC.
+        /// What its endpoints speak. Default: HTTP/1.1, and HTTP/2 where TLS negotiates it or for gRPC.
         protocol: Option<UpstreamProtocolWord>,
         /// Its addresses.
         #[schemars(length(max = 10_000))]
@@ -49,7 +49,7 @@ document! {
 
     /// Security of connections.
     struct UpstreamTlsSpec {
-        /// `mesh`: mutual TLS with SPIFFE identities; `simple`: as a browser does it; `none`: plaintext.
+        /// Which kind.
         mode: Spanned<TlsModeWord>,
         /// For `mesh`: the identity that the server must prove.
         #[schemars(extend("format" = "spiffe-id"))]

@@ -58,8 +58,11 @@ pub fn host_of(authority: &str) -> &str {
 /// Host (no trailing dot, brackets of IPv6 kept) and port with its colon, if there is a port.
 #[must_use]
 pub fn split_authority(authority: &str) -> (&str, Option<&str>) {
-    let (host, port) = match authority.rfind(':') {
-        Some(colon) if !authority[colon..].contains(']') => authority.split_at(colon),
+    let bytes = authority.as_bytes();
+    // A colon behind the brackets of an address: those inside come before the closing one.
+    let last = bytes.iter().rposition(|b| matches!(b, b':' | b']'));
+    let (host, port) = match last {
+        Some(colon) if bytes[colon] == b':' => authority.split_at(colon),
         _ => (authority, ""),
     };
     (host.strip_suffix('.').unwrap_or(host), (port.len() > 1).then_some(port))

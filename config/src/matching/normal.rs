@@ -137,12 +137,31 @@ pub fn path(path: &str, used: PathUse) -> Result<Option<String>, Unclear> {
 #[must_use]
 pub fn authority(authority: &str) -> Option<String> {
     let (host, port) = super::split_authority(authority);
-    let (host, port) = (host.trim_end_matches('.'), port.unwrap_or_default());
+    let host = if host.ends_with('.') { host.trim_end_matches('.') } else { host };
+    let port = port.unwrap_or_default();
     let same = host.len() + port.len() == authority.len();
-    if host.is_empty() || (same && !authority.bytes().any(|b| b.is_ascii_uppercase())) {
+    if host.is_empty() || (same && !has_upper(authority.as_bytes())) {
         return None;
     }
     Some([host, port].concat().to_ascii_lowercase())
+}
+
+/// True if one of these bytes is an upper-case letter of ASCII.
+fn has_upper(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The top bit of each byte: from `A` on, not beyond `Z`, and ASCII.
+    let upper = |word: u64| {
+        let low = word & (ONES * 0x7f);
+        let tops = (low + ONES * (0x80 - u64::from(b'A'))) & !(low + ONES * (0x7f - u64::from(b'Z'))) & !word;
+        tops & (ONES * 0x80) != 0
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let tail = match bytes.last_chunk::<8>() {
+        // It overlaps the words before it.
+        Some(last) => upper(u64::from_le_bytes(*last)),
+        None => rest.iter().any(u8::is_ascii_uppercase),
+    };
+    tail || words.iter().any(|word| upper(u64::from_le_bytes(*word)))
 }
 
 /// True if `path` is in normal form without a closer look: no escape, parameter or backslash, and no slash that another
@@ -155,7 +174,7 @@ pub fn is_plain(path: &[u8]) -> bool {
         let class = CLASS[usize::from(*byte)];
         odd |= class & wanted;
         // Behind a slash, slashes and dots are odd, too.
-        wanted = ODD | (class & SLASH) >> 1;
+        wanted = ODD | class >> 2;
     }
     odd == 0
 }
@@ -164,8 +183,8 @@ pub fn is_plain(path: &[u8]) -> bool {
 const ODD: u8 = 1;
 /// Not plain behind a slash.
 const AFTER_SLASH: u8 = 2;
-/// The slash.
-const SLASH: u8 = 4;
+/// The slash: two places above what it makes odd, where no other class has a bit.
+const SLASH: u8 = AFTER_SLASH << 2;
 
 static CLASS: [u8; 256] = {
     let mut table = [0; 256];
@@ -181,6 +200,12 @@ static CLASS: [u8; 256] = {
     }
     table
 };
+
+/// True if `byte` would make an escape of a `%` that is none: `%6` and `%44` are not `%6D`.
+fn completes(out: &str, byte: u8) -> bool {
+    let open = matches!(out.as_bytes(), [.., b'%'] | [.., b'%', b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F']);
+    open && byte.is_ascii_hexdigit()
+}
 
 /// Decodes what is unreserved, and writes the other escapes in upper case.
 fn escapes(path: &str, used: PathUse) -> Result<String, Unclear> {
@@ -203,7 +228,7 @@ fn escapes(path: &str, used: PathUse) -> Result<String, Unclear> {
                 rest = &rest[c.len_utf8()..];
                 continue;
             }
-            Some(byte) if is_unreserved(byte) => out.push(char::from(byte)),
+            Some(byte) if is_unreserved(byte) && !completes(&out, byte) => out.push(char::from(byte)),
             Some(byte) => {
                 if strict && let Some(unclear) = escaped_unclear(byte) {
                     return Err(unclear);

@@ -49,6 +49,21 @@ fn what_has_one_meaning_gets_one_form() {
 }
 
 #[test]
+fn what_is_no_escape_becomes_none() {
+    for (came, normal) in [
+        ("/2%6%440", "/2%6%440"),
+        ("/%%341", "/%%341"),
+        ("/%4%2d1", "/%4-1"),
+        ("/%%41", "/%%41"),
+        ("/%6%47", "/%6G"),
+        ("/%C3%41", "/%C3A"),
+    ] {
+        assert_eq!(route(came), normal, "{came}");
+        assert_eq!(route(normal), normal, "{came}");
+    }
+}
+
+#[test]
 fn what_has_two_meanings_is_refused_where_access_is_judged() {
     use Unclear::*;
     for (came, why) in [
@@ -144,6 +159,19 @@ fn spelled() -> impl Strategy<Value = String> {
         "@",
     ]);
     prop::collection::vec(pieces, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+}
+
+#[test]
+fn an_upper_case_letter_is_found_wherever_it_stands() {
+    for length in 0..20 {
+        for byte in 0..=u8::MAX {
+            for at in 0..length {
+                let mut bytes = vec![b'-'; length];
+                bytes[at] = byte;
+                assert_eq!(has_upper(&bytes), byte.is_ascii_uppercase(), "{byte} at {at} of {length}");
+            }
+        }
+    }
 }
 
 proptest! {

@@ -2,28 +2,40 @@
 //!
 //! It runs on the control thread, so nothing asked here takes time from a worker; what it shows is read
 //! from atomics. It is plain HTTP/1, bounded in everything that a caller can make it hold: connections
-//! (`CONNECTIONS`), the head of a request, the time to send it, the time a connection lives. Bodies of
+//! (`places`), the head of a request, the time to send it, the time a connection lives. Bodies of
 //! requests are not read. Whoever reaches the port may look; only a process on the same host may change
 //! anything, and no web page may do either (see `guard`).
 
+pub mod app;
 mod config;
+mod edges;
 mod guard;
 mod health;
 mod page;
+mod places;
 mod routes;
+mod tap;
 mod views;
 
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use hyper::{server::conn::http1, service::service_fn};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     task::JoinSet,
     time::Instant,
 };
@@ -33,17 +45,14 @@ use crate::{
     shared::{Phase, Shared, Snapshot},
 };
 
-/// Connections at once: a scraper, the probes, some browsers and a person with curl, several times over.
-const CONNECTIONS: usize = 64;
-
 /// Bytes of a request's head; hyper does not take less than 8 KiB.
 const HEAD_BYTES: usize = 16 * 1024;
 
 /// Time to send a head, idle time between requests included.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// Life of a connection. Past it the request in progress is finished, for [`LAST_TIME`] at most, so that
-/// peers that read nothing cannot hold all connections.
+/// Life of a connection. Past it the request in progress is finished, for [`LAST_TIME`] at most (but for taps, of which
+/// there are few), so that peers that read nothing cannot hold all connections.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
 
 /// See [`CONNECTION_TIME`].
@@ -67,6 +76,10 @@ pub struct AdminContext {
     pub diagnostics: Option<diagnostics::Handle>,
     /// Ends the process as SIGTERM does: drain, then exit. Without it `/shutdown` only drains.
     pub shutdown: Option<Box<dyn Fn() + Send + Sync>>,
+    /// What is asked of the app under `/app/`.
+    pub app: app::AppEndpoints,
+    /// What `/drain` moves on to; `None`: [`Phase::Draining`].
+    pub drain: Option<Phase>,
 }
 
 /// Answers one question of `/explain`.
@@ -110,32 +123,33 @@ pub struct Explained {
 
 /// Serves the admin port until the process stops. To be run on a tokio runtime with time and I/O.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>, context: AdminContext) {
-    let admin = Arc::new(Admin { shared, context, started: Instant::now() });
+    let admin = Arc::new(Admin { shared, context, gates: app::Gates::default(), started: Instant::now() });
     let mut phase = admin.shared.phase();
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(places::Places::default());
     let mut connections = JoinSet::new();
     loop {
-        let place = Arc::clone(&places).acquire_owned();
         let accepted = tokio::select! {
             // Draining does not end the admin port: that is when people look.
             _ = phase.wait_for(|p| *p == Phase::Stopping) => return,
             Some(_) = connections.join_next() => continue,
-            accepted = async { (place.await, listener.accept().await) } => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            (Ok(place), Ok((stream, peer))) => {
+            Ok((stream, peer)) => {
+                let Some(place) = places.enter(peer.ip()) else {
+                    tracing::debug!(%peer, "a connection to the admin port is one too many");
+                    continue;
+                };
                 let admin = Arc::clone(&admin);
                 connections.spawn(async move {
                     connection(admin, stream, peer).await;
                     drop(place);
                 });
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 tracing::warn!(%error, "the admin port cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            // Nobody closes the semaphore.
-            (Err(_), _) => return,
         }
     }
 }
@@ -144,13 +158,17 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, context: AdminCon
 struct Admin {
     shared: Arc<Shared>,
     context: AdminContext,
+    gates: app::Gates,
     started: Instant,
 }
 
 async fn connection(admin: Arc<Admin>, stream: TcpStream, peer: SocketAddr) {
+    // Milliseconds from the start of the admin port, until which a request of the app, or a tap, may take.
+    let busy = Arc::new(AtomicU64::new(0));
+    let (noted, started) = (Arc::clone(&busy), admin.started);
     let service = service_fn(move |request| {
-        let answer = routes::answer(&admin, peer, &request);
-        async move { Ok::<_, Infallible>(answer) }
+        let (admin, busy) = (Arc::clone(&admin), Arc::clone(&noted));
+        async move { answer(&admin, peer, &request, &busy).await }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -162,7 +180,8 @@ async fn connection(admin: Arc<Admin>, stream: TcpStream, peer: SocketAddr) {
         ended = serving.as_mut() => ended,
         () = tokio::time::sleep(CONNECTION_TIME) => {
             serving.as_mut().graceful_shutdown();
-            match tokio::time::timeout(LAST_TIME, serving.as_mut()).await {
+            let last = (Instant::now() + LAST_TIME).max(started + Duration::from_millis(busy.load(Ordering::Relaxed)));
+            match tokio::time::timeout_at(last, serving.as_mut()).await {
                 Ok(ended) => ended,
                 Err(_) => return,
             }
@@ -171,4 +190,29 @@ async fn connection(admin: Arc<Admin>, stream: TcpStream, peer: SocketAddr) {
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection to the admin port ended early");
     }
+}
+
+/// Answers one request. What the app is asked takes its own time, and so does a tap: `busy` is told.
+async fn answer(
+    admin: &Admin,
+    peer: SocketAddr,
+    request: &Request<Incoming>,
+    busy: &AtomicU64,
+) -> Result<routes::Answer, app::HookLost> {
+    let path = request.uri().path();
+    let until = |limit: Duration| u64::try_from((admin.started.elapsed() + limit).as_millis()).unwrap_or(u64::MAX);
+    if !path.starts_with(app::PREFIX) {
+        let answer = routes::answer(admin, peer, request);
+        if answer.extensions().get::<tap::Lasts>().is_some() {
+            busy.store(until(tap::LIFE), Ordering::Relaxed);
+        }
+        return Ok(answer);
+    }
+    if let Err(refusal) = guard::look(peer, request.headers()) {
+        return Ok(routes::refused(refusal));
+    }
+    if let Some(limit) = app::patience(&admin.context.app, path) {
+        busy.store(until(limit + LAST_TIME), Ordering::Relaxed);
+    }
+    app::answer(&admin.context.app, &admin.gates, request).await
 }

@@ -6,11 +6,14 @@
 mod explain;
 mod pod;
 mod quick;
+mod redirect;
+mod shell;
 mod validate;
+mod wait;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use outrigger_config::Fault;
 
 use crate::{
@@ -27,6 +30,10 @@ pub fn main() -> ExitCode {
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Demo(args) => demo::run(&args, cli.log_format, cli.verbose),
+        Command::Redirect(args) => redirect::run(*args),
+        Command::Wait(args) => wait::run(&args),
+        Command::Completions(args) => shell::completions(&args, Cli::command()),
+        Command::Man(args) => shell::man(&args, Cli::command()),
     }
 }
 
@@ -63,6 +70,14 @@ enum Command {
     Explain(ExplainArgs),
     /// See it work: sample services, proxies around them, traffic, faults
     Demo(DemoArgs),
+    /// Lead the connections of a pod through its proxy: nftables, or iptables where only that is there
+    Redirect(Box<redirect::RedirectArgs>),
+    /// Wait until the proxy of this pod is ready
+    Wait(wait::WaitArgs),
+    /// Print the completions of a shell
+    Completions(shell::CompletionsArgs),
+    /// Print a manual page, or write all of them
+    Man(shell::ManArgs),
 }
 
 /// Arguments of `run`.
@@ -219,6 +234,7 @@ Examples:
   outrigger-proxy run --config /etc/outrigger             from YAML documents
   outrigger-proxy validate /etc/outrigger
   outrigger-proxy explain --config /etc/outrigger --listener outbound http://payments/charge
+  outrigger-proxy redirect print                          the rules of traffic capture in a pod
 
 Exit codes: 0 done, 1 found faults, 2 wrong usage.";
 
@@ -237,6 +253,7 @@ Examples:
 
 A changed file is taken over without closing a connection; so does SIGHUP. A faulty one changes nothing.
 SIGTERM and SIGINT drain: new connections are refused, work in flight finishes (at most spec.drainTimeout).
+In a pod the inbound side drains first, and outbound calls go on until the app is gone (--drain-timeout).
 A second signal ends at once, with exit code 128 plus its number.
 
 Environment:

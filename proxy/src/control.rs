@@ -11,6 +11,7 @@ mod context;
 mod debounce;
 pub mod discovered;
 mod expiry;
+mod leave;
 mod limits;
 mod reload;
 mod signals;
@@ -31,12 +32,16 @@ use std::{
 };
 
 use outrigger_config::{Compiled, Fault, Source};
-use tokio::{net::TcpListener, sync::Notify, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
 
-pub use self::signals::Signals;
+pub use self::{leave::Leave, signals::Signals};
 use self::{signals::Signal, watch::Watch, workers::Workers};
 use crate::{
-    admin,
+    admin::{self, app::AppEndpoints},
     cli::{self, LogFormat},
     discovery::Routing,
     observe::{
@@ -76,7 +81,7 @@ impl ConfigSource {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration is at fault, or an address of it is taken.
-    #[error("the configuration has {} fault(s)", .0.len())]
+    #[error("the configuration has {} fault{}", .0.len(), if .0.len() == 1 { "" } else { "s" })]
     Faults(Vec<Fault>),
     /// The admin port.
     #[error("the admin port cannot listen on {0}: {1}; another address is set by spec.admin.address or --admin")]
@@ -175,6 +180,24 @@ pub struct Proxy {
     admin: SocketAddr,
     /// Notified by the admin port.
     shutdown: Arc<Notify>,
+    /// `None`: it is in no pod.
+    leave: Option<Leave>,
+}
+
+/// What a proxy in a pod has beside documents.
+struct InPod {
+    routing: Routing,
+    app: AppEndpoints,
+    leave: Leave,
+}
+
+/// Who has told the proxy to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// The system, by a signal: the pod ends, or the service is stopped.
+    Signal,
+    /// The admin port: nothing more is to come.
+    Admin,
 }
 
 impl Proxy {
@@ -186,10 +209,10 @@ impl Proxy {
         Self::start_with(compiled, None, diagnostics, |_, _| {}).await
     }
 
-    /// The same, with what the control plane says beside documents. `before` is called before requests are taken.
+    /// The same, in a pod. `before` is called before requests are taken.
     async fn start_with(
         compiled: Compiled,
-        routing: Option<Routing>,
+        pod: Option<InPod>,
         diagnostics: Handle,
         before: impl FnOnce(&Arc<Shared>, &Resolver),
     ) -> Result<Self, StartError> {
@@ -199,6 +222,10 @@ impl Proxy {
         }
         let workers = compiled.model.proxy.workers.map_or_else(limits::default_workers, usize::from).max(1);
         let admin_address = compiled.model.proxy.admin;
+        let (routing, app, leave) = match pod {
+            Some(InPod { routing, app, leave }) => (Some(routing), app, Some(leave)),
+            None => (None, AppEndpoints::default(), None),
+        };
         let shared = Shared::start_with(compiled, routing, workers, Observer::new(workers));
         let shared = shared.map_err(StartError::Faults)?;
         let admin_listener = TcpListener::bind(admin_address).await.map_err(|e| StartError::Admin(admin_address, e))?;
@@ -215,7 +242,9 @@ impl Proxy {
         before(&shared, &resolver);
         let workers = Workers::spawn(&shared)?;
         let shutdown = Arc::new(Notify::new());
-        let context = context::context(diagnostics, Arc::clone(&shutdown), Arc::clone(&shared));
+        let mut context = context::context(diagnostics, Arc::clone(&shutdown), Arc::clone(&shared));
+        context.app = app;
+        context.drain = leave.is_some().then_some(Phase::Leaving);
         // Ends with the phase `Stopping`.
         drop(tokio::spawn(admin::serve(admin_listener, Arc::clone(&shared), context)));
 
@@ -227,7 +256,7 @@ impl Proxy {
         tracing::info!(address = %admin_address, "admin listening");
         let count = shared.workers;
         tracing::info!(version = snapshot.version, workers = count, upstreams = snapshot.upstreams.len(), "ready");
-        Ok(Self { shared, resolver, workers, admin: admin_address, shutdown })
+        Ok(Self { shared, resolver, workers, admin: admin_address, shutdown, leave })
     }
 
     /// What workers and control thread share.
@@ -242,7 +271,7 @@ impl Proxy {
         self.admin
     }
 
-    /// Runs until it is told to end, then drains.
+    /// Runs until it is told to end, then drains; in a pod, once the app is gone ([`leave`]).
     ///
     /// A drain that the admin port was asked for does not end the process: readiness is gone, work in flight
     /// finishes, and a signal or `/shutdown` ends it. That is what a `preStop` hook wants.
@@ -254,7 +283,7 @@ impl Proxy {
     ) -> Ending {
         let mut phase = self.shared.phase();
         let draining = self.shared.phase();
-        loop {
+        let told = loop {
             let snapshot = self.shared.snapshot();
             let named = watch.as_mut().is_some_and(|watch| watch.name(TlsContexts::files(&snapshot.model)));
             if named && snapshot.tls.is_outdated(&snapshot.model) {
@@ -272,38 +301,52 @@ impl Proxy {
                         Some(loaded) => loaded,
                         None => continue,
                     },
-                    Signal::End(_) => break,
+                    Signal::End(_) => break Told::Signal,
                 },
                 loaded = changed(&mut watch) => loaded,
-                () = self.shutdown.notified() => break,
-                _ = phase.wait_for(|p| *p == Phase::Stopping) => break,
-                () = self.workers.any_finished(), if *draining.borrow() == Phase::Serving => {
-                    if *draining.borrow() > Phase::Serving {
+                () = self.shutdown.notified() => break Told::Admin,
+                _ = phase.wait_for(|p| *p == Phase::Stopping) => break Told::Admin,
+                () = self.workers.any_finished(), if *draining.borrow() < Phase::Draining => {
+                    if *draining.borrow() >= Phase::Draining {
                         continue;
                     }
                     tracing::error!("a worker died: this is a bug; the proxy ends");
                     return Ending::Broken;
                 }
             };
-            if *draining.borrow() > Phase::Serving {
+            if *draining.borrow() >= Phase::Draining {
                 tracing::warn!("draining: a changed configuration is not taken over");
             } else if reload::reload(&self.shared, loaded) {
                 self.resolver.sync();
             }
+        };
+        let deadline = self.drain_deadline();
+        if let (Some(leave), Told::Signal) = (self.leave.clone().filter(|l| !l.native), told)
+            && let Some(ending) = self.outlive_app(&leave, deadline, signals).await
+        {
+            return ending;
         }
-        self.drain(signals).await
+        self.drain_by(deadline, signals).await
+    }
+
+    fn drain_deadline(&self) -> Instant {
+        Instant::now() + self.shared.snapshot().model.proxy.drain_timeout
     }
 
     /// Finishes the work in flight, for at most the drain time-out.
     pub async fn drain(&mut self, signals: &mut Signals) -> Ending {
-        let bound = self.shared.snapshot().model.proxy.drain_timeout;
+        self.drain_by(self.drain_deadline(), signals).await
+    }
+
+    async fn drain_by(&mut self, deadline: Instant, signals: &mut Signals) -> Ending {
+        let bound = deadline.saturating_duration_since(Instant::now());
         let mut phase = self.shared.phase();
         self.shared.advance(Phase::Draining);
         let connections = self.shared.open_connections.load(Ordering::Relaxed);
         tracing::info!(connections, timeout = ?bound, "draining");
         tokio::select! {
             () = self.workers.all_finished() => tracing::info!("drained"),
-            () = tokio::time::sleep(bound) => {
+            () = sleep_until(deadline) => {
                 let connections = self.shared.open_connections.load(Ordering::Relaxed);
                 tracing::warn!(connections, "the drain time-out is over: what is left is cut off");
             }

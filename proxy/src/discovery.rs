@@ -15,6 +15,7 @@ pub mod backoff;
 pub mod bootstrap;
 pub mod cache;
 pub mod directory;
+pub mod explicit;
 pub mod identity;
 pub mod isolate;
 pub mod link;
@@ -40,6 +41,7 @@ use tokio::{
 
 pub use bootstrap::Bootstrap;
 pub use directory::{Directory, Entry, Verdict};
+pub use explicit::Explicit;
 pub use routing::Routing;
 
 use crate::observe::Observer;

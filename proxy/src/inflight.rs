@@ -2,8 +2,9 @@
 //!
 //! An app that copies nothing but its correlation or trace identifier to its own calls passes no deadline
 //! on. The proxy has seen the inbound request, so the call finds it here, inherits what is left of its time
-//! and ends when its caller gives up. One index per proxy: a request and its calls may be on different
-//! workers. Sharded by a keyed hash, so that workers hardly meet and nobody can choose where an entry falls.
+//! and ends when its caller gives up. One index per proxy, as a request and its calls may be on different workers, in
+//! parts that are written by one worker each (module `shard`): only a call that asks goes to those of others. The hash
+//! is keyed, so that nobody can choose where an entry falls; it is not SipHash, which costs a tenth of a request.
 //!
 //! Never a guess between two. Where several requests have the identifier, only what holds for all of them
 //! is inherited: the latest of their deadlines (nobody waits longer; an earlier one could be that of an
@@ -18,12 +19,9 @@
 //! Sans-io: no clock is read, nothing waits.
 
 use std::{
-    collections::{HashMap, hash_map},
     hash::{BuildHasher, RandomState},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use tokio::time::Instant;
@@ -35,32 +33,35 @@ use crate::{
 };
 
 mod cancel;
+mod shard;
 
 #[cfg(test)]
 mod tests;
 
 pub use cancel::Cancelled;
+use shard::{Shard, Slot};
 
 /// Requests that are indexed, at some 300 bytes each: 20 MB for a proxy that would be lost anyway.
 pub const CAPACITY: usize = 65_536;
 /// Requests of one identifier; a longer list would make leaving it slow for whoever repeats one on purpose.
 pub const SAME: usize = 64;
-/// A worker is one thread and there are few: 16 locks are hardly ever contended.
-const SHARDS: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
 pub struct InFlight {
-    shards: Box<[Mutex<HashMap<u64, Slot>>]>,
-    hasher: RandomState,
+    /// By worker.
+    shards: Box<[Shard]>,
+    /// Of the hash.
+    keys: [u64; 3],
+    /// Of each shard.
     capacity: usize,
-    /// Requests in the index.
-    indexed: AtomicUsize,
-    /// Requests in flight, in the index or not.
-    present: AtomicUsize,
-    /// Requests that ever came.
-    entered: AtomicU64,
-    unindexed: AtomicU64,
+}
+
+/// The index as one worker writes to it.
+#[derive(Debug)]
+pub struct Seat {
+    index: Arc<InFlight>,
+    worker: usize,
 }
 
 /// One inbound request.
@@ -70,15 +71,6 @@ struct Entry {
     trace: Option<TraceContext>,
     deadline: Option<Instant>,
     cancel: cancel::Cancel,
-}
-
-/// The requests of one key. Mostly there is one, and no list.
-#[derive(Debug)]
-struct Slot {
-    first: Arc<Entry>,
-    more: Vec<Arc<Entry>>,
-    /// There were more than [`SAME`]: nothing is known of all of them.
-    crowded: bool,
 }
 
 /// What an outbound call is tied to.
@@ -100,47 +92,26 @@ pub struct Attribution {
 #[derive(Debug)]
 #[must_use]
 pub struct Guard {
-    index: Arc<InFlight>,
+    seat: Rc<Seat>,
     entry: Option<Arc<Entry>>,
 }
 
-impl Default for InFlight {
-    fn default() -> Self {
-        Self::new(CAPACITY)
-    }
-}
-
 impl InFlight {
-    /// An index of at most `capacity` requests.
+    /// An index for `workers`, of at most `capacity` requests.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(workers: usize, capacity: usize) -> Self {
+        let random = RandomState::new();
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
-            capacity,
-            indexed: AtomicUsize::new(0),
-            present: AtomicUsize::new(0),
-            entered: AtomicU64::new(0),
-            unindexed: AtomicU64::new(0),
+            shards: (0..workers.max(1)).map(|_| Shard::default()).collect(),
+            keys: [0_u8, 1, 2].map(|n| random.hash_one(n)),
+            capacity: capacity.div_ceil(workers.max(1)),
         }
     }
 
-    /// An inbound request begins.
-    pub fn enter(self: &Arc<Self>, id: &RequestId, trace: Option<&TraceContext>, deadline: Option<Instant>) -> Guard {
-        self.present.fetch_add(1, Ordering::SeqCst);
-        self.entered.fetch_add(1, Ordering::SeqCst);
-        let mut guard = Guard { index: Arc::clone(self), entry: None };
-        if self.indexed.fetch_add(1, Ordering::Relaxed) >= self.capacity || id.as_bytes().is_empty() {
-            self.indexed.fetch_sub(1, Ordering::Relaxed);
-            self.unindexed.fetch_add(1, Ordering::Relaxed);
-            return guard;
-        }
-        let entry = Arc::new(Entry { request_id: *id, trace: trace.copied(), deadline, cancel: Default::default() });
-        for key in self.keys(&entry) {
-            self.insert(key, &entry);
-        }
-        guard.entry = Some(entry);
-        guard
+    /// The part of one worker.
+    #[must_use]
+    pub fn seat(self: &Arc<Self>, worker: usize) -> Rc<Seat> {
+        Rc::new(Seat { index: Arc::clone(self), worker: worker % self.shards.len() })
     }
 
     /// What an outbound call with these identifiers is tied to. The correlation identifier comes first: it
@@ -162,85 +133,49 @@ impl InFlight {
     /// Inbound requests in flight.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.present.load(Ordering::Relaxed)
+        self.shards.iter().map(|s| s.present.load(Ordering::SeqCst)).sum()
     }
 
     /// True if no inbound request is in flight.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.shards.iter().all(|s| s.present.load(Ordering::Relaxed) == 0)
     }
 
     /// Requests, since the start, to which nothing can be attributed, because the index was full.
     #[must_use]
     pub fn unindexed(&self) -> u64 {
-        self.unindexed.load(Ordering::Relaxed)
+        self.shards.iter().map(|s| s.unindexed.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Requests that ever came.
+    fn entered(&self) -> u64 {
+        self.shards.iter().map(|s| s.entered.load(Ordering::SeqCst)).sum()
     }
 
     /// The only request in flight.
     fn infer(&self) -> Option<Attribution> {
-        let entered = self.entered.load(Ordering::SeqCst);
-        if self.present.load(Ordering::SeqCst) != 1 {
+        let entered = self.entered();
+        if self.len() != 1 {
             return None;
         }
-        let only = self.shards.iter().find_map(|s| lock(s).values().next().map(|slot| Arc::clone(&slot.first)))?;
-        // Nobody came while we looked, and one is still there: it is the one.
-        let unchanged = self.entered.load(Ordering::SeqCst) == entered && self.present.load(Ordering::SeqCst) == 1;
+        let only = self.shards.iter().find_map(Shard::any)?;
+        // Nobody came to any worker from the first look at its count to the last, so from one to the other there were ever
+        // fewer; one at its beginning and one still there: it is the one.
+        let unchanged = self.len() == 1 && self.entered() == entered;
         unchanged.then(|| Attribution::to(AttributedBy::Inferred, only))
     }
 
     fn find(&self, key: u64, matches: impl Fn(&Entry) -> bool) -> Option<Attribution> {
-        let shard = lock(self.shard(key));
-        let slot = shard.get(&key)?;
-        let mut all = slot.all().filter(|e| matches(e));
-        let first = all.next()?;
-        if slot.crowded {
-            return Some(Attribution { by: AttributedBy::Header, ..Attribution::NONE });
-        }
-        let Some(second) = all.next() else {
-            return Some(Attribution::to(AttributedBy::Header, Arc::clone(first)));
-        };
-        let same = Attribution {
-            by: AttributedBy::Header,
-            deadline: first.deadline,
-            request_id: Some(first.request_id),
-            ..Attribution::NONE
-        };
-        Some(std::iter::once(second).chain(all).fold(same, |common, entry| Attribution {
-            deadline: common.deadline.zip(entry.deadline).map(|(a, b)| a.max(b)),
-            request_id: common.request_id.filter(|id| *id == entry.request_id),
-            ..common
-        }))
-    }
-
-    fn insert(&self, key: u64, entry: &Arc<Entry>) {
-        match lock(self.shard(key)).entry(key) {
-            hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(Slot { first: Arc::clone(entry), more: Vec::new(), crowded: false });
-            }
-            hash_map::Entry::Occupied(mut occupied) => {
-                let slot = occupied.get_mut();
-                if slot.more.len() + 1 < SAME {
-                    slot.more.push(Arc::clone(entry));
-                } else {
-                    slot.crowded = true;
-                    self.unindexed.fetch_add(1, Ordering::Relaxed);
-                }
+        let mut found = Found::default();
+        for shard in &self.shards {
+            if let Some(table) = shard.look(key)
+                && let Some(slot) = table.get(key)
+            {
+                found.add(slot, &matches);
             }
         }
-    }
-
-    fn remove(&self, key: u64, entry: &Arc<Entry>) {
-        let mut shard = lock(self.shard(key));
-        let hash_map::Entry::Occupied(mut occupied) = shard.entry(key) else { return };
-        let slot = occupied.get_mut();
-        if !Arc::ptr_eq(&slot.first, entry) {
-            slot.more.retain(|e| !Arc::ptr_eq(e, entry));
-        } else if let Some(next) = slot.more.pop() {
-            slot.first = next;
-        } else {
-            occupied.remove();
-        }
+        found.attribution()
     }
 
     fn keys(&self, entry: &Entry) -> impl Iterator<Item = u64> {
@@ -249,23 +184,92 @@ impl InFlight {
     }
 
     fn key_of_id(&self, id: &RequestId) -> u64 {
-        self.hasher.hash_one((0_u8, id.as_bytes()))
+        let [a, b, c] = self.keys;
+        let bytes = id.as_bytes();
+        let whole = bytes.chunks(16).fold(c ^ bytes.len() as u64, |hash, chunk| {
+            let mut padded = [0; 16];
+            padded[..chunk.len()].copy_from_slice(chunk);
+            let [low, high] = halves(padded);
+            fold(low ^ a, high ^ hash)
+        });
+        fold(whole, b)
     }
 
     fn key_of_trace(&self, trace: &TraceId) -> u64 {
-        self.hasher.hash_one((1_u8, trace.0))
-    }
-
-    fn shard(&self, key: u64) -> &Mutex<HashMap<u64, Slot>> {
-        // The upper bits: the map uses the lower ones of a hash of its own.
-        let index = usize::try_from(key >> 32).unwrap_or(0) % SHARDS;
-        &self.shards[index]
+        let [a, b, _] = self.keys;
+        let [low, high] = halves(trace.0);
+        fold(low ^ b, high ^ a)
     }
 }
 
-impl Slot {
-    fn all(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        std::iter::once(&self.first).chain(&self.more)
+/// A product of 128 bits, folded: every bit of it depends on all of both.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+fn halves(bytes: [u8; 16]) -> [u64; 2] {
+    let whole = u128::from_le_bytes(bytes);
+    [whole as u64, (whole >> 64) as u64]
+}
+
+/// What all workers have of one identifier.
+#[derive(Default)]
+struct Found {
+    first: Option<Arc<Entry>>,
+    /// How many there are.
+    count: usize,
+    /// What holds for all of them.
+    deadline: Option<Instant>,
+    request_id: Option<RequestId>,
+    crowded: bool,
+}
+
+impl Found {
+    fn add(&mut self, slot: &Slot, matches: impl Fn(&Entry) -> bool) {
+        for entry in slot.all().filter(|e| matches(e)) {
+            self.crowded |= slot.crowded;
+            self.count += 1;
+            if self.first.is_none() {
+                (self.deadline, self.request_id) = (entry.deadline, Some(entry.request_id));
+                self.first = Some(Arc::clone(entry));
+                continue;
+            }
+            self.deadline = self.deadline.zip(entry.deadline).map(|(a, b)| a.max(b));
+            self.request_id = self.request_id.filter(|id| *id == entry.request_id);
+        }
+    }
+
+    fn attribution(self) -> Option<Attribution> {
+        let first = self.first?;
+        let common = Attribution { by: AttributedBy::Header, ..Attribution::NONE };
+        Some(match self.count {
+            _ if self.crowded => common,
+            1 => Attribution::to(AttributedBy::Header, first),
+            _ => Attribution { deadline: self.deadline, request_id: self.request_id, ..common },
+        })
+    }
+}
+
+impl Seat {
+    /// An inbound request begins.
+    pub fn enter(self: &Rc<Self>, id: &RequestId, trace: Option<&TraceContext>, deadline: Option<Instant>) -> Guard {
+        let shard = self.shard();
+        shard.present.fetch_add(1, Ordering::SeqCst);
+        shard.entered.fetch_add(1, Ordering::SeqCst);
+        let mut guard = Guard { seat: Rc::clone(self), entry: None };
+        let entry = Arc::new(Entry { request_id: *id, trace: trace.copied(), deadline, cancel: Default::default() });
+        let index = &*self.index;
+        if !id.as_bytes().is_empty() && shard.insert(index.keys(&entry), &entry, index.capacity) {
+            guard.entry = Some(entry);
+        } else {
+            shard.unindexed.fetch_add(1, Ordering::Relaxed);
+        }
+        guard
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.index.shards[self.worker]
     }
 }
 
@@ -294,10 +298,7 @@ impl Guard {
     }
 
     fn leave(&self, entry: &Arc<Entry>) {
-        for key in self.index.keys(entry) {
-            self.index.remove(key, entry);
-        }
-        self.index.indexed.fetch_sub(1, Ordering::Relaxed);
+        self.seat.shard().remove(self.seat.index.keys(entry), entry);
     }
 }
 
@@ -307,7 +308,7 @@ impl Drop for Guard {
             self.leave(&entry);
             entry.cancel.set();
         }
-        self.index.present.fetch_sub(1, Ordering::SeqCst);
+        self.seat.shard().present.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The data plane of Outrigger. Modules are listed in the order in which a request meets them.
 
+pub mod redirect;
 pub mod serve;
 
 pub mod detect;
@@ -22,6 +23,7 @@ pub mod upstream;
 pub mod buffer;
 pub mod forward;
 pub mod io;
+pub mod spare;
 pub mod tls;
 
 pub mod answer;

@@ -6,9 +6,11 @@
 //! thread sums and renders when somebody asks, the log's thread writes. Nothing here waits on the outside.
 
 mod cells;
+mod edges;
 mod families;
 mod log;
 mod plaintext;
+mod recent;
 mod registry;
 mod route;
 mod totals;
@@ -17,6 +19,7 @@ mod upstream;
 pub mod diagnostics;
 pub mod openmetrics;
 pub mod render;
+pub mod tap;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -34,6 +37,7 @@ use std::{
 use outrigger_config::model::{self, Direction};
 
 pub use cells::{BUCKETS, Counter, Distribution};
+pub use edges::{Edge, EdgeKey};
 pub use plaintext::{Open, Unproven};
 pub use registry::{OTHER, SERIES_LIMIT};
 pub use route::{AccessNote, ConnectionRecord, Record, RouteObserver};
@@ -59,6 +63,10 @@ pub struct Observer {
     circuits: Mutex<Vec<Arc<Circuit>>>,
     /// Who comes without mutual TLS.
     plaintext: Arc<plaintext::Sources>,
+    /// Who looks at requests as they pass.
+    taps: Arc<tap::Taps>,
+    /// What has failed lately.
+    recent: recent::Recent,
 }
 
 impl Observer {
@@ -80,6 +88,8 @@ impl Observer {
             control_plane: AtomicI8::new(-1),
             circuits: Mutex::default(),
             plaintext: Arc::default(),
+            taps: Arc::default(),
+            recent: recent::Recent::default(),
         })
     }
 
@@ -99,8 +109,21 @@ impl Observer {
             detected: Named::new(Family::Detected),
             handshakes_failed: Named::new(Family::HandshakesFailed),
             plaintext: plaintext::Cells::default(),
+            taps: Arc::clone(&self.taps),
             core: Rc::new(core),
         })
+    }
+
+    /// Who looks at requests as they pass.
+    #[must_use]
+    pub fn taps(&self) -> &Arc<tap::Taps> {
+        &self.taps
+    }
+
+    /// What has failed lately, the latest first.
+    #[must_use]
+    pub fn recent_errors(&self) -> serde_json::Value {
+        self.recent.view()
     }
 
     /// Takes the access log of a configuration. Its file is opened again even if nothing changed, so that
@@ -226,9 +249,17 @@ pub struct WorkerObserver {
     detected: Named,
     handshakes_failed: Named,
     plaintext: plaintext::Cells,
+    taps: Arc<tap::Taps>,
 }
 
 impl WorkerObserver {
+    /// Who looks at requests as they pass.
+    #[inline]
+    #[must_use]
+    pub fn taps(&self) -> &tap::Taps {
+        &self.taps
+    }
+
     /// The handle for the requests of one route; `route` is empty where no route took part. The same labels
     /// mean the same series, whichever configuration they come from.
     #[must_use]
@@ -261,6 +292,11 @@ impl WorkerObserver {
     /// A client's TLS handshake came to nothing.
     pub fn handshake_failed(&self, reason: Reason) {
         self.handshakes_failed.add(&self.core, reason.token());
+    }
+
+    /// A connection was refused that comes from this proxy, or would come back to it.
+    pub fn loop_refused(&self) {
+        self.core.counter(Family::Rejected, &["", Reason::ProxyLoopDetected.token()]).add(1);
     }
 
     /// A connection without mutual TLS is let in, and is there until the value is dropped.

@@ -8,13 +8,11 @@
 //! reference count that another thread writes.
 
 mod endpoints;
+mod listen;
 
 use std::{
-    net::{SocketAddr, TcpListener},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64},
-    },
+    net::SocketAddr,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
@@ -23,25 +21,23 @@ use outrigger_config::{
     Compiled, Fault, Severity,
     model::{self, Endpoint, EndpointSource, Model, UpstreamId},
 };
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     discovery::{Discovery, Routing},
     error::Reason,
     fallback::Store,
-    inflight::InFlight,
+    inflight::{self, InFlight},
     observe::Observer,
     policy::{Target, breaker::State},
     resolve::Kicker,
     tls::{Identity, TlsContexts},
-    upstream::connect::KEEPALIVE,
 };
 
 pub use endpoints::{EndpointSet, EndpointState, Resolution, WorkerSlot};
+pub use listen::BoundListener;
 
-/// Backlog of listening sockets; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+use listen::bind;
 
 /// One per process.
 pub struct Shared {
@@ -69,6 +65,9 @@ pub struct Shared {
 pub enum Phase {
     /// It takes work.
     Serving,
+    /// In a pod that ends: clients of the inbound side are served and asked to go elsewhere (`Connection: close`, GOAWAY), what
+    /// the app sends is carried as before.
+    Leaving,
     /// It finishes what it has: listeners closed, `Connection: close`, GOAWAY.
     Draining,
     /// It ends now.
@@ -101,20 +100,6 @@ impl Snapshot {
     pub fn upstream(&self, id: UpstreamId) -> &Arc<UpstreamState> {
         &self.upstreams[id.0 as usize]
     }
-}
-
-/// A listener with its sockets, one for each worker (`SO_REUSEPORT`).
-pub struct BoundListener {
-    /// The address asked for and the one bound (they differ for port 0).
-    pub asked: SocketAddr,
-    /// The address bound.
-    pub local: SocketAddr,
-    /// Name of the listener; its settings are looked up in the snapshot by it.
-    pub name: Arc<str>,
-    /// Indexed by worker.
-    pub sockets: Vec<TcpListener>,
-    /// Client connections open on it.
-    pub connections: AtomicU32,
 }
 
 /// The live state of one upstream, kept over reloads that do not change it.
@@ -284,7 +269,7 @@ impl Shared {
             workers,
             observer,
             open_connections: AtomicU64::new(0),
-            inflight: Arc::default(),
+            inflight: Arc::new(InFlight::new(workers, inflight::CAPACITY)),
             good: Arc::default(),
             resolver: OnceLock::new(),
             discovery: OnceLock::new(),
@@ -453,33 +438,4 @@ fn build(
     let version = old.map_or(1, |o| o.version + 1);
     let routing = routing.map(Arc::new);
     Ok(Snapshot { version, model, warnings, upstreams, tls, listeners, applied: SystemTime::now(), routing })
-}
-
-fn bind(listener: &model::Listener, workers: usize) -> std::io::Result<BoundListener> {
-    let asked = listener.address;
-    // Sockets that share a port would let a second proxy share it, too, unseen. One that does not share
-    // is bound first, and fails if anybody else has the port.
-    let mut local = socket(asked, false)?.local_addr()?.as_socket().unwrap_or(asked);
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let socket = socket(local, workers > 1)?;
-        // Accepted sockets inherit these, which saves three system calls for each. Heads and bodies are written
-        // when they are complete: waiting for more (Nagle) would only add latency.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-        socket.listen(BACKLOG)?;
-        let socket = TcpListener::from(socket);
-        local = socket.local_addr()?;
-        sockets.push(socket);
-    }
-    Ok(BoundListener { asked, local, name: Arc::clone(&listener.name), sockets, connections: AtomicU32::new(0) })
-}
-
-/// A socket bound to `address`.
-fn socket(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
 }

@@ -15,6 +15,7 @@ pub mod hello;
 pub mod identity;
 mod info;
 pub mod issued;
+mod proven;
 mod roots;
 mod verify;
 

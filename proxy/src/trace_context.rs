@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use crate::http::{Headers, Known};
+use crate::http::{Headers, Known, headers::KnownSet};
 
 mod b3;
 pub(crate) mod hex;
@@ -77,6 +77,10 @@ enum Form {
     Write,
 }
 
+impl Forms {
+    const NONE: Self = Self { single: Form::Absent, multi: Form::Absent, short: false };
+}
+
 impl Form {
     fn new(present: bool, parsed: Option<&b3::B3>) -> Self {
         match (present, parsed) {
@@ -86,6 +90,18 @@ impl Form {
         }
     }
 }
+
+/// The fields that are looked at.
+const OURS: KnownSet = KnownSet::of(&[
+    Known::Traceparent,
+    Known::Tracestate,
+    Known::B3,
+    Known::XB3TraceId,
+    Known::XB3SpanId,
+    Known::XB3ParentSpanId,
+    Known::XB3Sampled,
+    Known::XB3Flags,
+]);
 
 /// Which of our fields a request has, found in one pass: most have none or one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -174,6 +190,9 @@ impl TraceContext {
     }
 
     fn read(headers: &Headers) -> Result<Self, Rest> {
+        if !headers.names().meets(OURS) {
+            return Err(Rest { forms: Forms::NONE, sampling: None, tracestate: false });
+        }
         let seen = Seen::of(headers);
         let single = if seen.single { b3::single(headers) } else { None };
         let multi = if seen.multi { b3::multi(headers) } else { None };

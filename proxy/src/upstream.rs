@@ -21,15 +21,17 @@ use crate::{
     error::{Failure, Reason},
     observe::{UpstreamObserver, WorkerObserver},
     policy::Target,
-    shared::{EndpointSet, EndpointState, Resolution, Shared, UpstreamState},
+    shared::{BoundListener, EndpointSet, EndpointState, Resolution, Shared, Snapshot, UpstreamState},
     tls::{ClientContext, TlsContexts},
 };
 
 pub mod balance;
 pub mod connect;
+mod lease;
 pub mod pool;
 pub mod target;
 
+pub use lease::Lease;
 pub use pool::{H1Conn, H2Lease};
 pub use target::TargetView;
 
@@ -55,11 +57,63 @@ pub struct UpstreamView {
     state: Arc<UpstreamState>,
     endpoints: RefCell<Rc<Endpoints>>,
     /// Where this process listens.
-    own: Rc<[SocketAddr]>,
+    own: Rc<Own>,
     /// Endpoints that a connection was made for and that the source does not list.
     pins: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
     /// For endpoints with an identity of their own.
     contexts: Arc<TlsContexts>,
+}
+
+/// Where this process listens.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// Every listener. A request may pass through several of them, and is counted as it does.
+    pub listeners: Vec<SocketAddr>,
+    /// Listeners of a pod that only redirection, or the app itself, leads to: what the proxy would send there comes back for
+    /// ever, so it is not sent.
+    pub refused: Vec<SocketAddr>,
+}
+
+impl Own {
+    /// Those of a snapshot. The addresses of a pod are where its listeners are that listen everywhere.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let listeners: Vec<_> = snapshot.listeners.iter().map(|l| l.local).collect();
+        let Some(routing) = &snapshot.routing else { return Self { listeners, refused: Vec::new() } };
+        let refused = snapshot
+            .listeners
+            .iter()
+            .filter(|bound| Self::leads_back(snapshot, bound))
+            .flat_map(|bound| {
+                let everywhere = bound.local.ip().is_unspecified();
+                let ips = routing.own_ips().iter().filter(move |_| everywhere);
+                let at_each = ips.map(|ip| SocketAddr::new(*ip, bound.local.port()));
+                std::iter::once(bound.local).chain(at_each)
+            })
+            .collect();
+        Self { listeners, refused }
+    }
+
+    /// Whether what is sent to this listener of a pod comes back for ever. Not so with one that stands before the app: the app
+    /// is behind it.
+    #[must_use]
+    pub fn leads_back(snapshot: &Snapshot, bound: &BoundListener) -> bool {
+        let before_app = snapshot.routing.as_ref().is_some_and(|r| r.explicit.moved(&bound.name).is_some());
+        !before_app
+            && snapshot
+                .model
+                .listeners
+                .iter()
+                .any(|l| l.name == bound.name && (l.original_destination || l.direction == model::Direction::Outbound))
+    }
+
+    fn has(&self, address: SocketAddr) -> bool {
+        self.listeners.iter().any(|own| leads_to(address, *own))
+    }
+
+    fn refuses(&self, address: SocketAddr) -> bool {
+        self.refused.iter().any(|own| leads_to(address, *own))
+    }
 }
 
 /// The endpoints as this worker last saw them.
@@ -72,13 +126,7 @@ struct Endpoints {
 impl Endpoints {
     /// Endpoints of `old` that are still there keep their connections and latencies. A balancer is kept while
     /// nothing has changed: names are resolved again all the time, mostly to the same addresses.
-    fn new(
-        set: Arc<EndpointSet>,
-        policy: &model::LoadBalancing,
-        worker: usize,
-        old: Option<&Self>,
-        own: &[SocketAddr],
-    ) -> Self {
+    fn new(set: Arc<EndpointSet>, policy: &model::LoadBalancing, worker: usize, old: Option<&Self>, own: &Own) -> Self {
         let list = list(&set, old, worker, own);
         let same = |old: &&Self| old.balancer.policy() == policy && same_endpoints(&old.list, &list);
         let balancer = old.filter(same).map_or_else(
@@ -104,8 +152,8 @@ impl Endpoints {
 pub struct Endpoint {
     /// Address, weight, zone.
     pub state: Arc<EndpointState>,
-    /// Connections without a request.
-    pub idle: RefCell<Vec<H1Conn>>,
+    /// Connections without a request. In boxes: one is taken out and put back for each request.
+    pub idle: RefCell<Vec<Box<H1Conn>>>,
     /// HTTP/2 connections.
     pub h2: pool::H2Pool,
     /// Latency and load, for the balancer.
@@ -179,7 +227,7 @@ impl UpstreamView {
         observers: (&Rc<WorkerObserver>, Rc<UpstreamObserver>),
         (tls, contexts): (Option<Arc<ClientContext>>, &Arc<TlsContexts>),
         worker: usize,
-        own: &Rc<[SocketAddr]>,
+        own: &Rc<Own>,
         old: Option<&Self>,
     ) -> Self {
         let (worker_observer, observer) = observers;
@@ -266,7 +314,7 @@ impl UpstreamView {
         // Its state is this worker's alone; the slots before are nobody's.
         let state = EndpointState::alone(config.clone(), self.worker + 1);
         let endpoint = Rc::new(Endpoint::new(state, self.worker));
-        endpoint.own.set(self.own.iter().any(|o| leads_to(config.address, *o)));
+        endpoint.own.set(self.own.has(config.address));
         let mut pins = self.pins.borrow_mut();
         if pins.len() >= MAX_PINS {
             pins.retain(|_, e| Rc::strong_count(e) > 1);
@@ -277,6 +325,18 @@ impl UpstreamView {
             replaced.retire();
         }
         endpoint
+    }
+
+    /// Whether a connection to `address` may be made at all.
+    ///
+    /// # Errors
+    /// It would come back to this proxy, and go there again.
+    pub fn leads_out(&self, address: SocketAddr) -> Result<(), Failure> {
+        if !self.own.refuses(address) {
+            return Ok(());
+        }
+        let details = format!("upstream {} is at {address}, where this proxy itself listens", self.config.name);
+        Err(Failure::new(Reason::ProxyLoopDetected, details))
     }
 
     /// How `endpoint` is dialled, if not in plaintext: as itself demands, else as all of the upstream.
@@ -348,7 +408,7 @@ impl UpstreamView {
     /// Closes connections that have been idle for too long or that their server has closed.
     pub fn sweep(&self, now: Instant) {
         // Who waits for a connection may do so on another worker, which cannot close ours.
-        if self.target.target.state.bulkhead.connections.is_contended() {
+        if self.target.connections.gate().is_contended() {
             while self.close_idle() {}
         }
         let limit = self.config.policy.timeouts.upstream_idle;
@@ -370,8 +430,11 @@ const H2_IDLE: Duration = Duration::from_secs(60);
 
 /// True if a connection to `address` arrives at the listener at `listener`.
 fn leads_to(address: SocketAddr, listener: SocketAddr) -> bool {
-    let any = listener.ip().is_unspecified() && address.ip().is_loopback();
-    address.port() == listener.port() && (any || address.ip() == listener.ip())
+    let (ip, own) = (address.ip().to_canonical(), listener.ip().to_canonical());
+    let any = own.is_unspecified() && ip.is_loopback();
+    // A connection to no address at all (0.0.0.0, ::) is one to loopback.
+    let here = ip.is_unspecified() && (own.is_unspecified() || own.is_loopback());
+    address.port() == listener.port() && (any || here || ip == own)
 }
 
 fn same(a: Option<&Arc<ClientContext>>, b: Option<&Arc<ClientContext>>) -> bool {
@@ -385,7 +448,7 @@ fn same_endpoints(a: &[Rc<Endpoint>], b: &[Rc<Endpoint>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Rc::ptr_eq(a, b))
 }
 
-fn list(set: &Arc<EndpointSet>, old: Option<&Endpoints>, worker: usize, own: &[SocketAddr]) -> Vec<Rc<Endpoint>> {
+fn list(set: &Arc<EndpointSet>, old: Option<&Endpoints>, worker: usize, own: &Own) -> Vec<Rc<Endpoint>> {
     set.endpoints
         .iter()
         .map(|state| {
@@ -394,71 +457,8 @@ fn list(set: &Arc<EndpointSet>, old: Option<&Endpoints>, worker: usize, own: &[S
                 Some(kept) if Arc::ptr_eq(&kept.state, state) => Rc::clone(kept),
                 _ => Rc::new(Endpoint::new(Arc::clone(state), worker)),
             };
-            endpoint.own.set(own.iter().any(|o| leads_to(endpoint.address(), *o)));
+            endpoint.own.set(own.has(endpoint.address()));
             endpoint
         })
         .collect()
-}
-
-/// A request in flight at an endpoint. Returned (dropped) when the body of the answer has ended.
-pub struct Lease {
-    /// The endpoint.
-    pub endpoint: Rc<Endpoint>,
-    started: Instant,
-    judged: Cell<bool>,
-}
-
-impl Lease {
-    /// Starts one.
-    #[must_use]
-    pub fn new(endpoint: Rc<Endpoint>, now: Instant) -> Self {
-        let in_flight = endpoint.load.start();
-        let slot = endpoint.slot();
-        slot.in_flight.store(in_flight, Ordering::Relaxed);
-        slot.requests.store(slot.requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        Self { endpoint, started: now, judged: Cell::new(false) }
-    }
-
-    /// When it was taken.
-    #[must_use]
-    pub fn started(&self) -> Instant {
-        self.started
-    }
-
-    /// The head of an answer came, `ok` or not: feeds the latency.
-    pub fn answered(&self, now: Instant, ok: bool) {
-        self.judged.set(true);
-        let ewma = self.endpoint.load.observe(now, now.saturating_duration_since(self.started));
-        self.endpoint.slot().ewma_bits.store(ewma.to_bits(), Ordering::Relaxed);
-        if !ok {
-            self.count_failure();
-        }
-    }
-
-    /// No answer came.
-    pub fn failed(&self, now: Instant) {
-        if !self.judged.replace(true) {
-            // A failure is quick; without a penalty the balancer would prefer the endpoint that fails.
-            let ewma = self.endpoint.load.penalise(now);
-            self.endpoint.slot().ewma_bits.store(ewma.to_bits(), Ordering::Relaxed);
-            self.count_failure();
-        }
-    }
-
-    /// The answer was 429 or 503 with `Retry-After`: others are preferred for so long, within a bound.
-    pub fn hold(&self, retry_after: Duration, now: Instant) {
-        self.endpoint.state.presence.hold(retry_after, now);
-    }
-
-    fn count_failure(&self) {
-        let failures = &self.endpoint.slot().failures;
-        failures.store(failures.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let in_flight = self.endpoint.load.end();
-        self.endpoint.slot().in_flight.store(in_flight, Ordering::Relaxed);
-    }
 }

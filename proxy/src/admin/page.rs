@@ -11,7 +11,8 @@ use super::routes::{Answer, finish};
 
 const HTML: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = include_str!("page/script.js");
+/// The second file goes on where the first one ends.
+const SCRIPT: &str = concat!(include_str!("page/script.js"), include_str!("page/panels.js"));
 
 /// The page, with a nonce of its own.
 pub(super) fn answer() -> Answer {

@@ -1,18 +1,19 @@
 //! The endpoints of the admin port: one table, one function that walks it.
 
-use std::net::SocketAddr;
+use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::body::Body;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::{Admin, ExplainQuery, config, guard, health, page, views};
+use super::{Admin, ExplainQuery, config, edges, guard, health, page, tap, views};
 use crate::{observe::render::Exposition, shared::Phase};
 
-/// An answer of the admin port.
-pub(super) type Answer = Response<Full<Bytes>>;
+/// An answer of the admin port; most are whole, a tap goes on.
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +28,16 @@ enum Endpoint {
     Certificates,
     Plaintext,
     Explain,
+    Edges,
+    Errors,
+    Tap,
     Drain,
     Shutdown,
     LogLevel,
 }
 
 /// Path, endpoint, whether it changes something, and what the list of a 404 says about it.
-const TABLE: [(&str, Endpoint, bool, &str); 14] = [
+const TABLE: [(&str, Endpoint, bool, &str); 17] = [
     ("/", Endpoint::Page, false, "the page for people"),
     ("/livez", Endpoint::Livez, false, "the process is alive"),
     ("/healthz", Endpoint::Livez, false, "the same, under its old name"),
@@ -44,6 +48,14 @@ const TABLE: [(&str, Endpoint, bool, &str); 14] = [
     ("/certificates", Endpoint::Certificates, false, "certificates in use"),
     ("/plaintext", Endpoint::Plaintext, false, "who still comes without mTLS to permissive listeners"),
     ("/explain", Endpoint::Explain, false, "?listener=&method=&url=&header=NAME:VALUE&from=&o=json|text"),
+    ("/edges", Endpoint::Edges, false, "who talks to whom, with identity, success and latency"),
+    ("/errors", Endpoint::Errors, false, "what failed lately; only from this host"),
+    (
+        "/tap",
+        Endpoint::Tap,
+        false,
+        "requests as they pass (NDJSON), ?direction=&upstream=&path=&...; only from this host",
+    ),
     ("/stats.json", Endpoint::Stats, false, "the figures of the page"),
     ("/drain", Endpoint::Drain, true, "stop taking work, finish what there is"),
     ("/shutdown", Endpoint::Shutdown, true, "drain, then exit"),
@@ -69,7 +81,7 @@ pub(super) fn answer<B>(admin: &Admin, peer: SocketAddr, request: &Request<B>) -
     }
     let guard = if changes { guard::change } else { guard::look };
     if let Err(refusal) = guard(peer, request.headers()) {
-        return text(StatusCode::FORBIDDEN, format!("{}\n", refusal.message()));
+        return refused(refusal);
     }
     let query = parse_query(request.uri().query().unwrap_or_default());
     match endpoint {
@@ -86,9 +98,12 @@ pub(super) fn answer<B>(admin: &Admin, peer: SocketAddr, request: &Request<B>) -
         }
         Endpoint::Plaintext => json_answer(StatusCode::OK, &admin.shared.observer.plaintext()),
         Endpoint::Explain => explain(admin, &query),
+        Endpoint::Edges => json_answer(StatusCode::OK, &edges::view(&admin.shared)),
+        Endpoint::Errors => edges::errors(admin, peer, request.headers()),
+        Endpoint::Tap => tap::answer(admin, peer, request.headers(), &query),
         Endpoint::Drain => {
             tracing::info!(%peer, "draining, as the admin port was told");
-            admin.shared.advance(Phase::Draining);
+            admin.shared.advance(admin.context.drain.unwrap_or(Phase::Draining));
             text(StatusCode::ACCEPTED, "draining\n".into())
         }
         Endpoint::Shutdown => {
@@ -101,6 +116,11 @@ pub(super) fn answer<B>(admin: &Admin, peer: SocketAddr, request: &Request<B>) -
         }
         Endpoint::LogLevel => log_level(admin, peer, &query),
     }
+}
+
+/// The answer to who may not have one.
+pub(super) fn refused(refusal: guard::Refusal) -> Answer {
+    text(StatusCode::FORBIDDEN, format!("{}\n", refusal.message()))
 }
 
 fn readyz(admin: &Admin, query: &Query) -> Answer {
@@ -166,15 +186,21 @@ fn not_found() -> String {
         let method = if changes { "POST" } else { "GET" };
         text.push_str(&format!("  {method:4} {path:14} {about}\n"));
     }
+    text.push_str("  GET  /app/...       probes and scrapes of the app, in a pod\n");
     text
 }
 
 /// The parameters of a query, decoded.
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| &**v)
+    }
+
+    /// All, in their order.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(n, v)| (&**n, &**v))
     }
 
     fn first(&self, name: &str) -> Option<&str> {
@@ -189,24 +215,32 @@ fn parse_query(query: &str) -> Query {
     Query(pairs.map(|p| p.split_once('=').unwrap_or((p, ""))).map(|(n, v)| (decode(n), decode(v))).collect())
 }
 
-fn error(status: StatusCode, message: &str) -> Answer {
+pub(super) fn error(status: StatusCode, message: &str) -> Answer {
     json_answer(status, &json!({ "error": message }))
 }
 
-fn json_answer(status: StatusCode, value: &Value) -> Answer {
+pub(super) fn json_answer(status: StatusCode, value: &Value) -> Answer {
     // A `Value` has string keys only, so it can always be written.
     let mut body = serde_json::to_vec_pretty(value).unwrap_or_default();
     body.push(b'\n');
     finish(status, "application/json", body)
 }
 
-fn text(status: StatusCode, body: String) -> Answer {
+pub(super) fn text(status: StatusCode, body: String) -> Answer {
     finish(status, "text/plain; charset=utf-8", body.into_bytes())
 }
 
 /// The answer, with the headers that every answer has: nothing is cached, guessed at or framed.
 pub(super) fn finish(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    finish_body(status, kind, Full::new(Bytes::from(body)))
+}
+
+/// The same for any body.
+pub(super) fn finish_body<B>(status: StatusCode, kind: &'static str, body: B) -> Answer
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    let mut answer = Response::new(body.boxed_unsync());
     *answer.status_mut() = status;
     for (name, value) in [
         (header::CONTENT_TYPE, kind),

@@ -142,6 +142,7 @@ pub(super) fn stats(admin: &Admin) -> Value {
             "upstream": upstream,
             "route": route,
             "requests": t.requests,
+            "failures": t.failures,
             "classes": t.classes,
             "reasons": t.reasons,
             "buckets": t.durations.buckets,
@@ -154,7 +155,7 @@ pub(super) fn stats(admin: &Admin) -> Value {
         "uptime_seconds": admin.started.elapsed().as_secs_f64(),
         "phase": match phase {
             Phase::Serving => "serving",
-            Phase::Draining => "draining",
+            Phase::Leaving | Phase::Draining => "draining",
             Phase::Stopping => "stopping",
         },
         "config": {
@@ -163,6 +164,8 @@ pub(super) fn stats(admin: &Admin) -> Value {
             "warnings": snapshot.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         },
         "workers": shared.workers,
+        "identity": snapshot.tls.identity().map(ToString::to_string),
+        "retries": shared.observer.retries(),
         "open_connections": shared.open_connections.load(Ordering::Relaxed),
         "bucket_bounds": BUCKETS,
         "listeners": listeners.collect::<Vec<_>>(),

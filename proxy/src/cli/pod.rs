@@ -13,7 +13,9 @@ use clap::Args;
 use outrigger_config::discovery::Pod;
 
 use crate::{
-    discovery::{Bootstrap, bootstrap},
+    admin::app::{AppEndpoints, Places},
+    control::Leave,
+    discovery::{Bootstrap, Explicit, bootstrap, explicit},
     tls::SpiffeId,
 };
 
@@ -79,8 +81,31 @@ pub(super) struct PodArgs {
     /// A destination that is not used for so long is forgotten
     #[arg(long, value_name = "TIME", env = "OUTRIGGER_IDLE", default_value = "10m", value_parser = super::parse_duration)]
     idle: Duration,
+    /// What of the app is asked for the kubelet and Prometheus on the admin port: a JSON object from path to target
+    #[arg(long, value_name = "JSON", env = "OUTRIGGER_APP_ENDPOINTS")]
+    app_endpoints: Option<String>,
+    /// Most time from SIGTERM to the end; below the pod's terminationGracePeriodSeconds
+    #[arg(long, value_name = "TIME", env = "OUTRIGGER_DRAIN_TIMEOUT", default_value = "25s", value_parser = super::parse_duration)]
+    drain_timeout: Duration,
+    /// After SIGTERM, an app without a port and a connection for so long is gone
+    #[arg(long, value_name = "TIME", env = "OUTRIGGER_DRAIN_QUIET", default_value = "5s", value_parser = super::parse_duration)]
+    drain_quiet: Duration,
+    /// This is a native sidecar: SIGTERM comes when the app has ended, and nothing is waited for but what is in flight
+    #[arg(long, env = "OUTRIGGER_NATIVE_SIDECAR", value_parser = clap::builder::BoolishValueParser::new(), default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    native_sidecar: bool,
+    /// Nothing is captured in this pod: the outbound listener is an HTTP proxy for the app (HTTP_PROXY), CONNECT included
+    #[arg(long, env = "OUTRIGGER_EXPLICIT", value_parser = clap::builder::BoolishValueParser::new(), default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    explicit: bool,
+    /// Ports of localhost that stand for a destination: PORT=HOST:PORT,...
+    #[arg(long, value_name = "LIST", env = "OUTRIGGER_OUTBOUND_LISTENERS", default_value = "")]
+    outbound_listeners: String,
+    /// Ports of the pod that the proxy takes in the place of the app, which listens on another of localhost: PORT=APP_PORT,...
+    #[arg(long, value_name = "LIST", env = "OUTRIGGER_INBOUND_LISTENERS", default_value = "")]
+    inbound_listeners: String,
 }
 
+/// Shortest time to leave: idle connections are closed within it.
+const LEAST_DRAIN: Duration = Duration::from_secs(1);
 /// Where the admin port of a pod listens: the kubelet and Prometheus ask it.
 const ADMIN_PORT: u16 = 9990;
 
@@ -108,6 +133,26 @@ impl PodArgs {
             );
         }
         let v6 = has_ipv6();
+        let ips: Vec<_> = ips.into_iter().map(|ip| ip.to_canonical()).collect();
+        let inbound = or(self.inbound, || vec![any(9992, v6)]);
+        let outbound = or(self.outbound, || {
+            let v4 = SocketAddr::from(([127, 0, 0, 1], 9991));
+            let v6 = v6.then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, 9991)));
+            std::iter::once(v4).chain(v6).collect()
+        });
+        let admin = match admin {
+            None => any(ADMIN_PORT, v6),
+            Some(text) => text.parse().map_err(|_| format!("--admin {text:?}: write IP:PORT or [IPV6]:PORT"))?,
+        };
+        let own: Vec<u16> =
+            inbound.iter().chain(&outbound).chain([&admin]).map(SocketAddr::port).filter(|p| *p != 0).collect();
+        let explicit = explicit(self.explicit, &self.outbound_listeners, &self.inbound_listeners, &outbound, own)?;
+        let (app, leave) = app(self.app_endpoints.as_deref(), &explicit, ips[0])?;
+        let leave =
+            Leave { timeout: self.drain_timeout, quiet: self.drain_quiet, native: self.native_sidecar, ..leave };
+        if leave.timeout < LEAST_DRAIN {
+            return Err("--drain-timeout (OUTRIGGER_DRAIN_TIMEOUT) must be 1s or more: write for example 25s".into());
+        }
         let pod = Pod {
             namespace: pod_namespace,
             name,
@@ -120,25 +165,70 @@ impl PodArgs {
             control_plane,
             control_plane_id,
             pod,
-            ips: ips.into_iter().map(|ip| ip.to_canonical()).collect(),
+            ips,
             id,
             trust_bundle: self.trust_bundle,
             token: self.token,
-            inbound: or(self.inbound, || vec![any(9992, v6)]),
-            outbound: or(self.outbound, || {
-                let v4 = SocketAddr::from(([127, 0, 0, 1], 9991));
-                let v6 = v6.then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, 9991)));
-                std::iter::once(v4).chain(v6).collect()
-            }),
-            admin: match admin {
-                None => any(ADMIN_PORT, v6),
-                Some(text) => text.parse().map_err(|_| format!("--admin {text:?}: write IP:PORT or [IPV6]:PORT"))?,
-            },
+            inbound,
+            outbound,
+            admin,
             workers: self.workers,
             state_dir: self.state_dir,
             idle: self.idle.max(Duration::from_secs(1)),
+            explicit,
+            app,
+            leave,
         })
     }
+}
+
+/// What is proxied explicitly. `own`: ports of the proxy.
+fn explicit(
+    proxy: bool,
+    outbound: &str,
+    inbound: &str,
+    listeners: &[SocketAddr],
+    own: Vec<u16>,
+) -> Result<Explicit, String> {
+    if let Some(open) = listeners.iter().find(|l| proxy && !l.ip().to_canonical().is_loopback()) {
+        return Err(format!(
+            "--explicit (OUTRIGGER_EXPLICIT) with --outbound {open} would be a proxy for everybody who reaches this pod; listen on loopback"
+        ));
+    }
+    let outbound = explicit::outbound(outbound)
+        .map_err(|e| format!("--outbound-listeners (OUTRIGGER_OUTBOUND_LISTENERS): {e}"))?;
+    let inbound =
+        explicit::inbound(inbound).map_err(|e| format!("--inbound-listeners (OUTRIGGER_INBOUND_LISTENERS): {e}"))?;
+    let mut own = own;
+    let new = inbound.iter().flat_map(|m| [m.port, m.app]).chain(outbound.iter().map(|n| n.port));
+    for port in new {
+        if own.contains(&port) {
+            return Err(format!(
+                "port {port} is listened on twice: among --outbound-listeners, --inbound-listeners and the proxy's own"
+            ));
+        }
+        own.push(port);
+    }
+    // A port in the app's place may be called, and where the app is may not: that would be past its own proxy.
+    own.retain(|port| inbound.iter().all(|m| m.port != *port));
+    Ok(Explicit { proxy, outbound, inbound, own })
+}
+
+/// What of the app is asked on the admin port, and by which ports it is seen to be there.
+fn app(endpoints: Option<&str>, explicit: &Explicit, ip: IpAddr) -> Result<(AppEndpoints, Leave), String> {
+    let moved: Vec<_> = explicit.inbound.iter().filter_map(|m| Some((m.port, explicit.app(m.port)?))).collect();
+    let apps: Vec<u16> = explicit.inbound.iter().map(|m| m.app).collect();
+    let own = explicit.own.iter().copied().filter(|port| !apps.contains(port)).collect();
+    let places = Places { ip, moved, own };
+    let endpoints = match endpoints.filter(|e| !e.trim().is_empty()) {
+        Some(text) => {
+            AppEndpoints::parse(text, places).map_err(|e| format!("--app-endpoints (OUTRIGGER_APP_ENDPOINTS): {e}"))?
+        }
+        None => AppEndpoints::default(),
+    };
+    let mut ports = endpoints.ports();
+    ports.extend(apps);
+    Ok((endpoints, Leave { ports, ..Leave::default() }))
 }
 
 fn or(said: Vec<SocketAddr>, default: impl FnOnce() -> Vec<SocketAddr>) -> Vec<SocketAddr> {

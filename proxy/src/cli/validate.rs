@@ -16,6 +16,12 @@ pub(super) fn run(args: &ValidateArgs) -> ExitCode {
         return ExitCode::from(FOUND_FAULTS);
     }
     let count: usize = sources.iter().map(|s| documents(&s.text)).sum();
+    if count == 0 {
+        // Nothing to find fault with is hardly what was meant.
+        let paths: Vec<String> = args.paths.iter().map(|p| p.display().to_string()).collect();
+        let text = format!("warning: no document in {} (directories: *.yaml and *.yml)\n", paths.join(", "));
+        say(&mut io::stderr(), &text);
+    }
     say(&mut out, &format!("OK: {count} document{}\n", if count == 1 { "" } else { "s" }));
     ExitCode::from(DONE)
 }

@@ -39,6 +39,7 @@ pub(super) fn context(diagnostics: Handle, shutdown: Arc<Notify>, shared: Arc<Sh
         certificates: Some(Box::new(move || to_value(shared.snapshot().tls.certificates()).unwrap_or_default())),
         diagnostics: Some(diagnostics),
         shutdown: Some(Box::new(move || shutdown.notify_one())),
+        ..AdminContext::default()
     }
 }
 

@@ -8,7 +8,7 @@ use std::{collections::HashMap, process::ExitCode, sync::Arc};
 
 use outrigger_config::Compiled;
 
-use super::{Proxy, Signals, StartError, report, runtime, wiring};
+use super::{InPod, Proxy, Signals, StartError, report, runtime, wiring};
 use crate::{
     cli::LogFormat,
     discovery::{
@@ -50,7 +50,8 @@ impl Proxy {
         routing: Routing,
         diagnostics: Handle,
     ) -> Result<Self, StartError> {
-        Self::start_with(compiled, Some(routing), diagnostics, |shared, resolver| {
+        let pod = InPod { routing, app: boot.app.clone(), leave: boot.leave.clone() };
+        Self::start_with(compiled, Some(pod), diagnostics, |shared, resolver| {
             let (discovery, asks) = Discovery::new();
             shared.set_discovery(Arc::clone(&discovery));
             let resolver = resolver.clone();

@@ -69,6 +69,28 @@ fn a_new_one_is_a_uuid_of_version_7() {
     assert!(now.as_str() < RequestId::generate(6, &mut rng).as_str());
 }
 
+#[test]
+fn lines_that_are_written_at_once_are_those_that_are_written_one_by_one() {
+    let id = RequestId::generate(7, &mut fastrand::Rng::with_seed(1));
+    let set = |names: &[&str], before: &[&str]| {
+        let names: Vec<Arc<str>> = names.iter().map(|name| (*name).into()).collect();
+        let mut headers = Headers::new();
+        before.iter().for_each(|name| headers.append(name.as_bytes(), b"old"));
+        Correlator::new(&names).set(&mut headers, &id);
+        let mut out = Vec::new();
+        headers.write_lines(KnownSet::default(), &mut out);
+        let seen: Vec<_> = headers.iter().map(|(known, name, value)| (known, name.to_vec(), value.to_vec())).collect();
+        (seen, String::from_utf8(out).unwrap())
+    };
+    let two = ["x-request-id", "x-correlation-id"];
+    let expected = format!("accept: old\r\nx-request-id: {id}\r\nx-correlation-id: {id}\r\n");
+    let (seen, written) = set(&two, &["accept"]);
+    assert_eq!(written, expected);
+    assert_eq!(set(&two, &["accept", "x-request-id"]), (seen, written), "it stands where it stood");
+    assert_eq!(set(&["x-request-id", "x-mine"], &[]).1, format!("x-request-id: {id}\r\nx-mine: {id}\r\n"));
+    assert_eq!(set(&["x-request-id", "x-request-id"], &[]).1, format!("x-request-id: {id}\r\n"));
+}
+
 proptest! {
     #[test]
     fn every_new_one_would_be_kept_by_the_next_hop(millis: u64, seed: u64) {

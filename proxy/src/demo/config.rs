@@ -83,18 +83,24 @@ pub(super) fn introduction(documents: &str, entry: SocketAddr, admin: SocketAddr
     for line in documents.lines() {
         append(&mut text, format_args!("  | {line}\n"));
     }
+    // Ports have four digits or five.
+    let url = |address: SocketAddr, path: &str| format!("{:<33}", format!("http://{address}/{path}"));
     append(
         &mut text,
         format_args!(
             "
-Look:  http://{admin}/           the page for people, live
-       http://{admin}/metrics    for Prometheus
-       http://{admin}/upstreams  endpoints and their health
-       http://{other}/           the same of the proxy in front of the services
+Look:  {}the page for people, live
+       {}for Prometheus
+       {}endpoints and their health
+       {}the same of the proxy in front of the services
 Try:   curl -i -H 'Host: flaky' http://{entry}/
 End:   Ctrl-C
 
-"
+",
+            url(admin, ""),
+            url(admin, "metrics"),
+            url(admin, "upstreams"),
+            url(other, ""),
         ),
     );
     text

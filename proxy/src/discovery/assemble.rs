@@ -76,6 +76,7 @@ pub fn assemble<'a>(
         outside,
         pods,
         ips: boot.ips.clone(),
+        explicit: boot.explicit.clone(),
         endpoints: endpoints(boot, model, &resources),
     };
     Ok(Assembled { compiled, routing })
@@ -187,12 +188,14 @@ fn endpoints(boot: &Bootstrap, model: &Model, resources: &[(&str, &Body)]) -> Ha
             EndpointSource::Discovered => {}
             EndpointSource::Local { port } if port != 0 => {
                 let app = |ip: &IpAddr| Endpoint {
-                    address: SocketAddr::new(*ip, port),
+                    address: boot.explicit.app(port).unwrap_or(SocketAddr::new(*ip, port)),
                     weight: 1,
                     zone: None,
                     identity: None,
                 };
-                return Some((Arc::clone(&upstream.name), boot.ips.iter().map(app).collect()));
+                let mut apps: Vec<_> = boot.ips.iter().map(app).collect();
+                apps.dedup_by_key(|e| e.address);
+                return Some((Arc::clone(&upstream.name), apps));
             }
             _ => return None,
         }
@@ -242,6 +245,7 @@ pub fn endpoint(boot: &Bootstrap, e: &discovery::Endpoint) -> Option<Endpoint> {
     let address: SocketAddr = e.address.parse().ok().filter(|a: &SocketAddr| a.port() != 0)?;
     let identity = if boot.is_own(address.ip()) || e.identity.is_empty() { None } else { Some((*e.identity).into()) };
     let zone = if e.zone.is_empty() { None } else { Some((*e.zone).into()) };
+    let address = boot.explicit.past(address, &boot.ips);
     Some(Endpoint { address, weight: e.weight.max(1), zone, identity })
 }
 

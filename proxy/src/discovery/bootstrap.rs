@@ -11,7 +11,8 @@ use std::{
 
 use outrigger_config::{Source, discovery::Pod, model::Direction};
 
-use crate::tls::SpiffeId;
+use super::explicit::{self, Explicit};
+use crate::{admin::app::AppEndpoints, control::Leave, tls::SpiffeId};
 
 /// Name of the source that the synthesized `Proxy` stands in, as faults and `/config` show it.
 pub const SOURCE: &str = "--control-plane";
@@ -49,6 +50,12 @@ pub struct Bootstrap {
     pub state_dir: Option<PathBuf>,
     /// How long a destination may be without use before it is forgotten.
     pub idle: std::time::Duration,
+    /// What is proxied explicitly.
+    pub explicit: Explicit,
+    /// What is asked of the app on the admin port.
+    pub app: AppEndpoints,
+    /// How the pod is left.
+    pub leave: Leave,
 }
 
 impl Bootstrap {
@@ -67,7 +74,26 @@ impl Bootstrap {
             };
             all.iter().enumerate().map(each).collect::<Vec<_>>()
         };
-        named(Direction::Inbound, &self.inbound).into_iter().chain(named(Direction::Outbound, &self.outbound))
+        let redirected =
+            named(Direction::Inbound, &self.inbound).into_iter().chain(named(Direction::Outbound, &self.outbound));
+        redirected.chain(self.explicit_listeners())
+    }
+
+    /// Those that no rule of the system leads to: on the families of addresses that the others have.
+    fn explicit_listeners(&self) -> impl Iterator<Item = (String, SocketAddr, Direction)> + '_ {
+        let of = |prefix: &'static str, port: u16, all: &[SocketAddr], direction: Direction| {
+            let mut ips: Vec<_> = all.iter().map(SocketAddr::ip).collect();
+            ips.sort_unstable();
+            ips.dedup();
+            let name =
+                move |i: usize| if i == 0 { format!("{prefix}{port}") } else { format!("{prefix}{port}-{}", i + 1) };
+            let each = ips.into_iter().enumerate();
+            each.map(move |(i, ip)| (name(i), SocketAddr::new(ip, port), direction)).collect::<Vec<_>>()
+        };
+        let inbound = self.explicit.inbound.iter();
+        let inbound = inbound.flat_map(move |m| of(explicit::INBOUND, m.port, &self.inbound, Direction::Inbound));
+        let outbound = self.explicit.outbound.iter();
+        inbound.chain(outbound.flat_map(move |n| of(explicit::OUTBOUND, n.port, &self.outbound, Direction::Outbound)))
     }
 
     /// The `Proxy` document, and the `Upstream`s that stand for what no document names: pods without a Service, and all
@@ -84,14 +110,20 @@ impl Bootstrap {
             metadata(&self.pod.name),
             self.admin
         );
+        text.push_str(&format!(
+            "  drainTimeout: {}s{}ms\n",
+            self.leave.timeout.as_secs(),
+            self.leave.timeout.subsec_millis()
+        ));
         if let Some(workers) = self.workers {
             text.push_str(&format!("  workers: {workers}\n"));
         }
         text.push_str("  listeners:\n");
         for (name, address, direction) in self.listeners() {
+            let redirected = !name.starts_with(explicit::OUTBOUND);
             let direction = direction.as_str();
             text.push_str(&format!(
-                "    - {{ name: {name}, address: \"{address}\", direction: {direction}, originalDestination: true }}\n"
+                "    - {{ name: {name}, address: \"{address}\", direction: {direction}, originalDestination: {redirected} }}\n"
             ));
         }
         for name in [PODS, OUTSIDE].map(document_name) {

@@ -12,6 +12,8 @@ use std::{
 
 use outrigger_config::model::{Endpoint, Listener, MtlsMode, UpstreamId};
 
+use super::Explicit;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Routing {
@@ -29,6 +31,8 @@ pub struct Routing {
     pub pods: UpstreamId,
     /// Addresses of the pod.
     pub(super) ips: Vec<IpAddr>,
+    /// What is proxied explicitly.
+    pub explicit: Explicit,
     /// Endpoints of upstreams that have them from the control plane, by name of the upstream.
     pub endpoints: HashMap<Arc<str>, Vec<Endpoint>>,
 }
@@ -70,9 +74,37 @@ impl Routing {
     /// redirects here, goes to the pod's first address.
     #[must_use]
     pub fn app(&self, original: SocketAddr) -> Option<SocketAddr> {
+        if let Some(app) = self.explicit.app(original.port()) {
+            return Some(app);
+        }
         let ip = original.ip().to_canonical();
         let own = if self.ips.contains(&ip) { ip } else { *self.ips.first()? };
         Some(SocketAddr::new(own, original.port()))
+    }
+
+    /// Where to go for `address` of the pod itself or of others.
+    #[must_use]
+    pub fn past(&self, address: SocketAddr) -> SocketAddr {
+        self.explicit.past(address, &self.ips)
+    }
+
+    /// Where the app listens, as far as the control plane knows its ports.
+    pub fn app_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let ip = self.ips.first().copied();
+        self.ports.iter().filter_map(move |(port, _)| self.app(SocketAddr::new(ip?, *port)))
+    }
+
+    /// Whether the app may be taken to `address` by a connection that was made to the proxy itself. `named`: the pod's
+    /// own specification has it go there.
+    #[must_use]
+    pub fn may_reach(&self, address: SocketAddr, named: bool) -> bool {
+        !(self.explicit.proxy || named) || self.explicit.allows(address, &self.ips)
+    }
+
+    /// Addresses of the pod.
+    #[must_use]
+    pub fn own_ips(&self) -> &[IpAddr] {
+        &self.ips
     }
 
     /// True for an address of the pod itself.

@@ -28,7 +28,7 @@ pub struct Source<'a> {
     pub taken: u64,
     record: Option<Record>,
     /// Takes the body down, to answer with it later.
-    recorder: Option<Recorder>,
+    recorder: Option<Box<Recorder>>,
 }
 
 enum Origin<'a> {
@@ -107,7 +107,7 @@ impl<'a> Source<'a> {
 
     /// Takes the body down from here on.
     pub fn take_down(&mut self, recorder: Recorder) {
-        self.recorder = Some(recorder);
+        self.recorder = Some(Box::new(recorder));
     }
 
     /// The body came whole: what was taken down is kept.
@@ -267,6 +267,7 @@ impl<'a> Source<'a> {
             return Poll::Pending;
         };
         while buf.len() < WATCHED {
+            ready!(io.poll_due(cx));
             match ready!(buf.poll_fill(io, cx)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}

@@ -97,7 +97,7 @@ impl RequestHead {
     /// The target without its query.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.target.split_once('?').map_or(&*self.target, |(path, _)| path)
+        memchr::memchr(b'?', self.target.as_bytes()).map_or(&*self.target, |end| &self.target[..end])
     }
 
     /// What follows the `?`.

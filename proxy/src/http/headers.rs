@@ -243,11 +243,16 @@ impl Headers {
 
     /// Copies `bytes`, text with fields in it, to where the next [`Headers::push_at`] may point: one copy for a
     /// head instead of two for each field. Returns where they stand.
-    pub(super) fn adopt(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn adopt(&mut self, bytes: &[u8]) -> usize {
         let start = self.arena.len();
         self.arena.extend_from_slice(bytes);
         self.check_bound();
         start
+    }
+
+    /// Writes over what was adopted.
+    pub(crate) fn write_at<const N: usize>(&mut self, at: usize, bytes: &[u8; N]) {
+        self.arena[at..at + N].copy_from_slice(bytes);
     }
 
     /// Spans have 32 bits.
@@ -263,7 +268,8 @@ impl Headers {
 
     /// Appends a field whose name and value stand in the arena, or will once their text is adopted, as offset and
     /// length. `line`: they stand there as they are written.
-    pub(super) fn push_at(&mut self, known: Known, name: (usize, usize), value: (usize, usize), line: bool) {
+    #[inline]
+    pub(crate) fn push_at(&mut self, known: Known, name: (usize, usize), value: (usize, usize), line: bool) {
         self.names.insert(known);
         self.fields.push(Field { name: span(name.0, name.1), value: span(value.0, value.1), known, line });
     }

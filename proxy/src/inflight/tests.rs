@@ -17,7 +17,18 @@ fn trace(seed: u64) -> TraceContext {
 }
 
 fn index() -> Arc<InFlight> {
-    Arc::new(InFlight::default())
+    Arc::new(InFlight::new(3, CAPACITY))
+}
+
+impl InFlight {
+    /// [`Seat::enter`], of the workers in turn.
+    fn enter(self: &Arc<Self>, id: &RequestId, trace: Option<&TraceContext>, deadline: Option<Instant>) -> Guard {
+        self.seat(usize::try_from(self.entered()).unwrap()).enter(id, trace, deadline)
+    }
+
+    fn is_clear(&self) -> bool {
+        self.is_empty() && self.shards.iter().all(Shard::is_clear)
+    }
 }
 
 #[derive(Default)]
@@ -96,7 +107,7 @@ fn inference_needs_exactly_one_and_leave_to_do_so() {
 
 #[test]
 fn beyond_the_bound_nothing_is_attributed_and_that_is_counted() {
-    let index = Arc::new(InFlight::new(1));
+    let index = Arc::new(InFlight::new(1, 1));
     let a = index.enter(&id("a"), None, None);
     let b = index.enter(&id("b"), None, None);
     assert_eq!(index.attribute(Some(&id("b")), None, false).by, AttributedBy::None);
@@ -112,12 +123,12 @@ fn beyond_the_bound_nothing_is_attributed_and_that_is_counted() {
 #[test]
 fn a_crowd_of_one_id_inherits_nothing_and_leaves_nothing_behind() {
     let (index, at) = (index(), Some(Instant::now()));
-    let guards: Vec<_> = (0..SAME + 10).map(|_| index.enter(&id("a"), None, at)).collect();
+    let seat = index.seat(1);
+    let guards: Vec<_> = (0..SAME + 10).map(|_| seat.enter(&id("a"), None, at)).collect();
     let found = index.attribute(Some(&id("a")), None, false);
     assert_eq!((found.by, found.deadline), (AttributedBy::Header, None));
     drop(guards);
-    assert!(index.shards.iter().all(|s| lock(s).is_empty()));
-    assert_eq!(index.indexed.load(Ordering::Relaxed), 0);
+    assert!(index.is_clear());
 }
 
 #[test]
@@ -161,6 +172,44 @@ fn wakers_are_bounded_and_given_back() {
     assert!(call.poll(&mut cx).is_ready());
 }
 
+#[test]
+fn hashes_differ_with_every_part_of_what_they_are_of_and_from_index_to_index() {
+    let index = index();
+    let long = "x".repeat(40);
+    let ids = ["a", "b", "ab", "ba", "a.", "aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaab", &long];
+    let mut keys: Vec<_> = ids.iter().map(|text| index.key_of_id(&id(text))).collect();
+    keys.extend((0..100).map(|n| index.key_of_trace(&trace(n).trace_id)));
+    let other = self::index();
+    keys.extend(ids.iter().map(|text| other.key_of_id(&id(text))));
+    let all = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), all);
+}
+
+#[test]
+fn threads_find_what_their_own_requests_are_tied_to_and_nothing_else() {
+    let index = index();
+    std::thread::scope(|scope| {
+        for worker in 0..3_u64 {
+            let index = &index;
+            scope.spawn(move || {
+                let seat = index.seat(worker as usize);
+                for turn in 0..2000 {
+                    let (own, context) = (id(&format!("{worker}.{turn}")), trace(worker << 32 | turn));
+                    let guard = seat.enter(&own, Some(&context), None);
+                    let found = index.attribute(Some(&own), Some(&context.trace_id), true);
+                    assert_eq!((found.by, found.request_id), (AttributedBy::Header, Some(own)));
+                    let inferred = index.attribute(Some(&id("none")), None, true);
+                    assert!(inferred.request_id.is_none_or(|only| only == own), "never a guess between two");
+                    guard.finish();
+                }
+            });
+        }
+    });
+    assert!(index.is_clear());
+}
+
 /// 10,000 seeded histories against a plain list of what is in flight.
 #[test]
 fn the_index_agrees_with_a_list() {
@@ -199,6 +248,6 @@ fn the_index_agrees_with_a_list() {
             assert_eq!(index.len(), flights.len());
         }
         drop(flights);
-        assert!(index.is_empty() && index.shards.iter().all(|s| lock(s).is_empty()), "nothing is left behind");
+        assert!(index.is_clear(), "nothing is left behind");
     }
 }

@@ -69,7 +69,7 @@ impl Histogram {
     /// Adds one. To be called by the owning worker only.
     #[inline]
     pub(crate) fn record(&self, duration: Duration) {
-        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let ns = duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()));
         // Most requests end in the first bucket or two, so a scan from the left beats a binary search.
         let index = BUCKETS_NS.iter().position(|&bound| ns <= bound).unwrap_or(BUCKETS.len());
         let bucket = &self.buckets[index];
@@ -100,6 +100,25 @@ impl Distribution {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
+    }
+
+    /// The `q`-quantile in seconds, interpolated within its bucket as Prometheus does it; `None`: there are none. What is beyond
+    /// the last bound counts as that bound.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let rank = q * self.count() as f64;
+        let mut seen = 0.0;
+        for (i, count) in self.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
+            let count = *count as f64;
+            if seen + count >= rank {
+                let high = *BUCKETS.get(i).or(BUCKETS.last())?;
+                let low = if i == 0 { 0.0 } else { BUCKETS[(i - 1).min(BUCKETS.len() - 1)] };
+                return Some(low + (high - low) * ((rank - seen) / count).clamp(0.0, 1.0));
+            }
+            seen += count;
+        }
+        None
     }
 
     /// Their sum in seconds.

@@ -8,7 +8,7 @@
 //!
 //! Without an access log in the configuration errors go to the diagnostics, [`WARNINGS`] at most.
 
-mod clock;
+pub(super) mod clock;
 mod escape;
 mod line;
 mod writer;

@@ -6,10 +6,18 @@
 //! table of this worker and route leads from there to the cells. The registry with its lock is asked when
 //! a combination is met for the first time.
 
-use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::Method;
 use outrigger_config::model::Direction;
+use tokio::time::Instant;
 
 use super::{
     WorkerCore,
@@ -58,8 +66,9 @@ pub struct Record<'a> {
     pub attempts: u32,
     /// From the first byte of the request to the last one of the response.
     pub duration: Duration,
-    /// To the first byte of the upstream's response.
-    pub first_byte: Option<Duration>,
+    /// When the request began, and when the first byte of the upstream's response came: a difference that only a log
+    /// asks for.
+    pub first_byte: Option<[Instant; 2]>,
     /// Of the body.
     pub request_bytes: u64,
     /// Of the body.
@@ -109,6 +118,12 @@ pub struct ConnectionRecord<'a> {
 }
 
 impl Record<'_> {
+    /// From the first byte of the request to the first one of the upstream's response.
+    #[must_use]
+    pub fn first_byte_after(&self) -> Option<Duration> {
+        self.first_byte.map(|[began, came]| came.saturating_duration_since(began))
+    }
+
     /// Errors are logged whatever share of the requests is.
     #[must_use]
     pub fn is_error(&self) -> bool {
@@ -148,11 +163,17 @@ impl RouteObserver {
         entry.requests.add(1);
         entry.duration.record(record.duration);
         drop(table);
+        if record.is_error() {
+            self.worker.observer.recent.request(self, record, SystemTime::now());
+        }
         self.worker.log.write(self, record);
     }
 
     /// A connection whose bytes were passed on unread has ended: logs it.
     pub fn connection_ended(&self, record: &ConnectionRecord<'_>) {
+        if let Some(failure) = record.failure {
+            self.worker.observer.recent.connection(self, record, failure, SystemTime::now());
+        }
         self.worker.log.write_connection(self, record);
     }
 

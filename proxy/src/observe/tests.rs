@@ -12,6 +12,7 @@ use crate::{
 
 /// A record of an ordinary request.
 pub(crate) fn record(method: &Method) -> Record<'_> {
+    let began = tokio::time::Instant::now();
     Record {
         listener: "inbound",
         rule: "main",
@@ -29,7 +30,7 @@ pub(crate) fn record(method: &Method) -> Record<'_> {
         endpoint: Some("127.0.0.1:3000".parse().unwrap()),
         attempts: 1,
         duration: Duration::from_millis(12),
-        first_byte: Some(Duration::from_millis(11)),
+        first_byte: Some([began, began + Duration::from_millis(11)]),
         request_bytes: 0,
         response_bytes: 5,
         user_agent: Some(b"curl/8"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Distribution, Observer,
+    Distribution, Observer, edges,
     families::Family,
     render::{distribution, sum},
 };
@@ -15,6 +15,8 @@ pub struct Totals {
     pub requests: u64,
     /// By class of status: 1xx to 5xx; the last one is what got none.
     pub classes: [u64; 6],
+    /// Those that failed, as `edges::failed` has it: gRPC too, which always answers 200.
+    pub failures: u64,
     /// Those that the proxy answered or cut short, by reason.
     pub reasons: BTreeMap<String, u64>,
     /// Of all, by duration.
@@ -31,11 +33,14 @@ impl Observer {
         let mut totals = BTreeMap::<RouteKey, Totals>::new();
         self.registry.read(|tables| {
             for series in &tables.counters(Family::Requests).series {
-                let [direction, upstream, route, _, status, _, reason, _] = &*series.labels else { continue };
+                let [direction, upstream, route, _, status, grpc, reason, _] = &*series.labels else { continue };
                 let count = sum(series);
                 let total = totals.entry((direction.to_string(), upstream.to_string(), route.to_string())).or_default();
                 total.requests += count;
                 total.classes[class(status)] += count;
+                if edges::failed(status, grpc, reason) {
+                    total.failures += count;
+                }
                 if !reason.is_empty() {
                     *total.reasons.entry(reason.to_string()).or_default() += count;
                 }

@@ -1,23 +1,30 @@
 //! The bulkhead: so many connections and requests at once, a bounded queue before them, and no more.
 //!
-//! A [`Gate`] is a counter with a limit and a queue. Invariants:
+//! A [`Gate`] is a counter with a limit and a queue; a worker comes to it by a [`Door`]. Invariants:
 //!
 //! - Never more permits out than the limit. (Lowering the limit takes back none: it is met as they return.)
 //! - First come, first served, across all threads: while somebody waits, nobody who comes later goes first.
-//! - No wake-up is lost. Whoever gives a permit back lowers the counter and then looks whether somebody
-//!   waits; whoever waits enters the queue and then looks at the counter. All four are sequentially
+//! - No wake-up is lost. Whoever gives a permit back makes it free and then looks whether somebody
+//!   waits; whoever waits enters the queue and then looks for what is free. All four are sequentially
 //!   consistent, so one of the two sees the other, and the one who sees hands the permit over.
 //! - The queue is bounded; one that is full refuses at once, after dropping those at its front whose time
 //!   is over. A waiter that goes away leaves the queue, or passes on what it was given.
 //!
-//! The counter is one shared word, written twice per request: that is what a limit for a whole proxy costs,
-//! and why a gate without a limit does not count. The lock is taken only while somebody waits. A semaphore
-//! of tokio's would do most of this, but cannot drop the oldest, refuse by length, or change its size.
+//! A request writes no word that another worker writes: what it takes and gives back is the stock of its worker (module
+//! `stock`), which draws permits from the shared count some tens at a time. A permit in a stock counts as given out, so the
+//! limit holds whatever the stocks are; who finds neither in the count nor in its stock looks into those of all workers
+//! before it waits or is refused, and while somebody waits no stock is filled. Limits too low to be shared out are counted
+//! in the shared word alone. At the limit itself, stocks are looked at one after the other: who comes while the last permits
+//! change hands may wait for, or be refused, one that is free the next moment.
+//!
+//! The lock is taken only while somebody waits, and to fill or empty a stock. A semaphore of tokio's would do the
+//! rest of this, but cannot drop the oldest, refuse by length, or change its size.
 
 use std::{
+    rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     task::Waker,
 };
@@ -25,13 +32,17 @@ use std::{
 use outrigger_config::model::Limits;
 use tokio::{sync::Notify, time::Instant};
 
+mod door;
 mod queue;
+mod stock;
 
 #[cfg(test)]
 mod tests;
 
-use queue::{DROPPED, Entry, GRANTED, Queue, WAITING};
+pub use door::{Door, Permit};
+use queue::{DROPPED, GRANTED, Queue};
 pub use queue::{Expired, Pending};
+use stock::Stocks;
 
 /// Longest queue, whatever is configured: each waiter holds a request with its buffers (some 20 KiB).
 const MAX_PENDING: u32 = 65_536;
@@ -48,12 +59,13 @@ pub struct Bulkhead {
 }
 
 impl Bulkhead {
-    /// Empty ones.
+    /// Empty ones, for so many workers.
     #[must_use]
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, workers: usize) -> Self {
         Self {
-            connections: Gate::new(limits.max_connections, limits.max_pending),
-            requests: Gate::new(limits.max_requests, limits.max_pending),
+            // Connections are made once and kept: their word is rarely written.
+            connections: Gate::new(limits.max_connections, limits.max_pending, 1),
+            requests: Gate::new(limits.max_requests, limits.max_pending, workers),
             wanted: Notify::new(),
         }
     }
@@ -70,18 +82,12 @@ impl Bulkhead {
 pub struct Gate {
     limit: AtomicU32,
     max_pending: AtomicU32,
-    in_flight: AtomicU32,
+    /// Permits that are out, and those in stocks.
+    drawn: AtomicU32,
     /// Length of the queue.
     waiting: AtomicU32,
+    stocks: Stocks,
     queue: Mutex<Queue>,
-}
-
-/// A place. Given back by `Drop`.
-#[derive(Debug)]
-#[must_use = "a permit that is dropped is given back"]
-pub struct Permit {
-    /// None: there was no limit.
-    gate: Option<Arc<Gate>>,
 }
 
 /// What a gate says.
@@ -121,51 +127,23 @@ pub struct GateView {
 }
 
 impl Gate {
-    /// An empty one; `u32::MAX` is no limit.
+    /// An empty one for `workers`; a `limit` of `u32::MAX` is none.
     #[must_use]
-    pub fn new(limit: u32, max_pending: u32) -> Arc<Self> {
+    pub fn new(limit: u32, max_pending: u32, workers: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: AtomicU32::new(limit),
             max_pending: AtomicU32::new(max_pending.min(MAX_PENDING)),
-            in_flight: AtomicU32::new(0),
+            drawn: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
+            stocks: Stocks::new(workers, limit),
             queue: Mutex::default(),
         })
     }
 
-    /// Asks for a place, to wait for until `deadline` at most.
-    pub fn enter(self: &Arc<Self>, now: Instant, deadline: Option<Instant>) -> Enter {
-        if self.limit.load(Ordering::Relaxed) == u32::MAX {
-            return Enter::Go(Permit { gate: None });
-        }
-        if self.waiting.load(Ordering::SeqCst) == 0 && self.take() {
-            return Enter::Go(self.permit());
-        }
-        self.join(now, deadline)
-    }
-
-    /// Asks for a place without waiting.
-    pub fn try_enter(self: &Arc<Self>) -> Option<Permit> {
-        if self.limit.load(Ordering::Relaxed) == u32::MAX {
-            return Some(Permit { gate: None });
-        }
-        (self.waiting.load(Ordering::SeqCst) == 0 && self.take()).then(|| self.permit())
-    }
-
-    /// Counts a request that goes ahead whatever the limit is, and tells what the gate would have said.
-    /// One that would have been refused is not counted: it would not be there.
-    pub fn watch(self: &Arc<Self>) -> (Permit, Seen) {
-        let limit = self.limit.load(Ordering::Relaxed);
-        if limit == u32::MAX {
-            return (Permit { gate: None }, Seen::Go);
-        }
-        let most = limit.saturating_add(self.max_pending.load(Ordering::Relaxed));
-        let add = |n: u32| (n < most).then(|| n + 1);
-        match self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add) {
-            Ok(before) if before < limit => (self.permit(), Seen::Go),
-            Ok(_) => (self.permit(), Seen::Wait),
-            Err(_) => (Permit { gate: None }, Seen::Full),
-        }
+    /// The way to it of one worker.
+    #[must_use]
+    pub fn door(self: &Arc<Self>, worker: usize) -> Rc<Door> {
+        Door::new(self, worker)
     }
 
     /// True if somebody waits: what could be given back early (an idle connection) should be.
@@ -175,10 +153,11 @@ impl Gate {
     }
 
     /// Changes the limits. What was let in while there was no limit is not counted.
-    pub fn resize(self: &Arc<Self>, limit: u32, max_pending: u32) {
+    pub fn resize(&self, limit: u32, max_pending: u32) {
         self.max_pending.store(max_pending.min(MAX_PENDING), Ordering::Relaxed);
         self.limit.store(limit, Ordering::SeqCst);
-        self.hand_over();
+        self.stocks.resize(limit);
+        self.settle();
     }
 
     /// For people.
@@ -186,52 +165,55 @@ impl Gate {
     pub fn view(&self) -> GateView {
         let limit = self.limit.load(Ordering::Relaxed);
         GateView {
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight: self.drawn.load(Ordering::Relaxed).saturating_sub(self.stocks.sum()),
             limit: (limit != u32::MAX).then_some(limit),
             waiting: self.waiting.load(Ordering::Relaxed),
             max_pending: self.max_pending.load(Ordering::Relaxed),
         }
     }
 
-    fn join(self: &Arc<Self>, now: Instant, deadline: Option<Instant>) -> Enter {
-        let mut wake = Vec::new();
-        let entered = {
-            let mut queue = self.lock();
-            self.serve(&mut queue, &mut wake);
-            let most = self.max_pending.load(Ordering::Relaxed) as usize;
-            if queue.entries.len() >= most {
-                self.drop_expired(&mut queue, now, &mut wake);
-            }
-            if queue.entries.is_empty() && self.take() {
-                Enter::Go(self.permit())
-            } else if queue.entries.len() >= most {
-                Enter::Full
-            } else {
-                let outcome = Arc::new(AtomicU8::new(WAITING));
-                let id = queue.push(Entry { deadline, waker: None, outcome: Arc::clone(&outcome) });
-                self.waiting.store(queue.len(), Ordering::SeqCst);
-                // A permit may have come back before the store could be seen.
-                self.serve(&mut queue, &mut wake);
-                Enter::Wait(Pending::new(Arc::clone(self), id, outcome, deadline))
-            }
-        };
-        wake.into_iter().for_each(Waker::wake);
-        entered
+    /// One from the shared count.
+    fn take(&self) -> bool {
+        let limit = self.limit.load(Ordering::SeqCst);
+        let add = |n: u32| (n < limit).then(|| n + 1);
+        self.drawn.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
+    }
+
+    /// One from wherever there is one.
+    fn find(&self, _: &mut Queue) -> bool {
+        if self.take() {
+            return true;
+        }
+        // The permits of a limit that was lowered are not for anybody.
+        self.drawn.load(Ordering::SeqCst) <= self.limit.load(Ordering::SeqCst) && self.stocks.take_any()
+    }
+
+    /// More permits are out and in stocks than the limit, or somebody waits: what is free belongs to the shared count.
+    fn is_short(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0 || self.drawn.load(Ordering::SeqCst) > self.limit.load(Ordering::SeqCst)
     }
 
     /// Gives free places to those who wait.
     fn hand_over(&self) {
-        if self.waiting.load(Ordering::SeqCst) == 0 {
-            return;
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.settle();
         }
+    }
+
+    /// Empties the stocks, and gives what is free to those who wait.
+    fn settle(&self) {
         let mut wake = Vec::new();
-        self.serve(&mut self.lock(), &mut wake);
+        {
+            let mut queue = self.lock();
+            self.drawn.fetch_sub(self.stocks.empty(), Ordering::SeqCst);
+            self.serve(&mut queue, &mut wake);
+        }
         // Without the lock: a waker may run anything.
         wake.into_iter().for_each(Waker::wake);
     }
 
     fn serve(&self, queue: &mut Queue, wake: &mut Vec<Waker>) {
-        while !queue.entries.is_empty() && self.take() {
+        while !queue.entries.is_empty() && self.find(queue) {
             let Some((_, entry)) = queue.entries.pop_first() else { break };
             entry.outcome.store(GRANTED, Ordering::Release);
             wake.extend(entry.waker);
@@ -239,7 +221,6 @@ impl Gate {
         self.waiting.store(queue.len(), Ordering::SeqCst);
     }
 
-    /// Drops waiters at the front whose time is over. Those behind them leave by their own timers.
     fn drop_expired(&self, queue: &mut Queue, now: Instant, wake: &mut Vec<Waker>) {
         while queue.entries.first_key_value().is_some_and(|(_, e)| e.deadline.is_some_and(|d| d <= now)) {
             let Some((_, entry)) = queue.entries.pop_first() else { break };
@@ -249,27 +230,8 @@ impl Gate {
         self.waiting.store(queue.len(), Ordering::SeqCst);
     }
 
-    fn take(&self) -> bool {
-        let limit = self.limit.load(Ordering::SeqCst);
-        let add = |n: u32| (n < limit).then(|| n + 1);
-        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
-    }
-
-    fn permit(self: &Arc<Self>) -> Permit {
-        Permit { gate: Some(Arc::clone(self)) }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing that runs under the lock can leave the queue half changed.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(gate) = self.gate.take() {
-            gate.in_flight.fetch_sub(1, Ordering::SeqCst);
-            gate.hand_over();
-        }
     }
 }

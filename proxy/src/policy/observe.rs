@@ -2,8 +2,8 @@
 //!
 //! The caller asks [`acts`] where a decision would change the fate of a request. Whatever counts (failures,
 //! tokens, slots) counts in both modes, so a policy that is watched for a week is one whose numbers can be
-//! believed. Two differ: a bulkhead counts with [`super::limits::Gate::watch`] instead of
-//! [`super::limits::Gate::enter`], as nobody may wait for a policy that does nothing, and retries are decided
+//! believed. Two differ: a bulkhead counts with `Gate::watch` instead of
+//! `Gate::enter`, as nobody may wait for a policy that does nothing, and retries are decided
 //! by [`super::retry::watch`]. A request that a breaker, a rate limit or adaptive concurrency would have
 //! refused goes ahead without permit, token or slot: to them it is not there, as it would not have been.
 

@@ -41,7 +41,7 @@ impl PolicyState {
         let breaker = policy.circuit_breaker.as_ref();
         Self {
             workers,
-            bulkhead: Arc::new(Bulkhead::new(&policy.limits)),
+            bulkhead: Arc::new(Bulkhead::new(&policy.limits, workers)),
             breaker: breaker.filter(|b| b.scope == BreakerScope::Upstream).map(|b| Breaker::new(b, workers, None, now)),
             ejections: breaker
                 .filter(|b| b.scope == BreakerScope::Endpoint)
@@ -142,11 +142,11 @@ mod tests {
         let breaker = old.breaker.clone().expect("configured");
         let permit = breaker.admit(now).permit().expect("closed");
         assert_eq!(breaker.record(permit, 0, false, now), Some(State::Open));
-        let Enter::Go(held) = old.bulkhead.requests.enter(now, None) else { panic!("room") };
+        let Enter::Go(held) = old.bulkhead.requests.door(0).enter(now, None) else { panic!("room") };
         let new = old.renewed(&Arc::new(policy(2)), now);
         assert_eq!(new.breaker.as_ref().map(|b| b.state()), Some(State::Open));
         assert_eq!(new.bulkhead.requests.view().in_flight, 1);
-        assert_eq!(new.bulkhead.requests.watch().1, Seen::Go);
+        assert_eq!(new.bulkhead.requests.door(0).watch().1, Seen::Go);
         assert!(Arc::ptr_eq(&new.budget, &old.budget));
         drop(held);
         assert_eq!(new.bulkhead.requests.view().in_flight, 0);

@@ -101,7 +101,7 @@ async fn fault(ex: &mut Exchange<'_>, target: &TargetView) -> Result<(), Failure
 
 /// A place in the bulkhead, waited for if there is none.
 async fn bulkhead(ex: &mut Exchange<'_>, target: &TargetView) -> Result<Option<Permit>, Failure> {
-    let gate = &target.target.state.bulkhead.requests;
+    let gate = &target.requests;
     let policy = target.policy();
     if policy.mode == outrigger_config::model::Mode::Observe {
         let (permit, seen) = gate.watch();

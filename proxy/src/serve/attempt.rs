@@ -4,9 +4,9 @@
 //! request, watches the client and the clock, and reads; from then on the client has seen something, no
 //! further attempt is possible, and it pumps both ways until the answer has ended.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
-use outrigger_config::model::{Direction, Mode, TrafficPolicy, UpstreamId, UpstreamProtocol};
+use outrigger_config::model::{Direction, Mode, TrafficPolicy, UpstreamId, UpstreamProtocol, UpstreamTls};
 use tokio::time::Instant;
 
 use super::{
@@ -16,8 +16,8 @@ use super::{
 use crate::{
     clock,
     error::{Failure, Party, Reason, Repeat},
-    http::Known,
-    observe::{Outcome, RetryResult},
+    http::{Known, Version},
+    observe::{Outcome, RetryResult, tap::Moment},
     policy::{
         breaker,
         retry::{Ended, Hint},
@@ -120,6 +120,10 @@ pub async fn run(
         }
         ex.attempts += 1;
         ex.endpoint = Some(endpoint.address());
+        if let Some(tapped) = &mut ex.tapped {
+            tapped.server = server(&upstream, &endpoint);
+            ex.tell(Moment::Attempt);
+        }
         let attempt = Attempt {
             upstream: &upstream,
             policy,
@@ -150,6 +154,7 @@ pub async fn run(
                 end(Ended::Status(if ok == Some(false) { 503 } else { 200 }));
                 upstream.observer.attempt(if ok == Some(false) { Outcome::ServerError } else { Outcome::Success });
                 upstream.observer.retry(RetryResult::Sent);
+                ex.tell(Moment::Retry(None));
                 admit::pause(ex, after).await?;
                 fresh = false;
             }
@@ -161,6 +166,9 @@ pub async fn run(
                 if failure.reason == Reason::HttpResponseTimeout {
                     ex.held.measure(now);
                 }
+                if failure.reason == Reason::ProxyLoopDetected {
+                    upstream.observer.rejected(failure.reason);
+                }
                 if failure.repeat == Repeat::Unprocessed {
                     worker.shared.resolve_again(&upstream.config.name);
                 }
@@ -169,6 +177,7 @@ pub async fn run(
                 match again(ex, &attempt, Ended::Failed(&failure), Hint::None) {
                     Some((after, on_fresh)) if ex.body.rewind() => {
                         upstream.observer.retry(RetryResult::Sent);
+                        ex.tell(Moment::Retry(Some(failure.reason)));
                         admit::pause(ex, after).await?;
                         fresh = on_fresh;
                     }
@@ -177,6 +186,17 @@ pub async fn run(
             }
         }
         tried.push(endpoint);
+    }
+}
+
+/// The identity that the server of this endpoint has to prove; none without mutual TLS.
+#[cold]
+fn server(upstream: &UpstreamView, endpoint: &Endpoint) -> Option<Arc<str>> {
+    match &upstream.config.tls {
+        UpstreamTls::Mesh { identity } => {
+            Some(endpoint.state.config.identity.clone().unwrap_or_else(|| identity.clone()))
+        }
+        UpstreamTls::None | UpstreamTls::Simple { .. } => endpoint.state.config.identity.clone(),
     }
 }
 
@@ -223,12 +243,13 @@ fn prepare(ex: &mut Exchange<'_>, endpoint: &Endpoint, now: Instant) {
     }
 }
 
-/// HTTP/2 where the upstream says so; where it says nothing, for gRPC alone, which knows nothing else.
+/// HTTP/2 where the upstream says so. Where it says nothing, for gRPC, which knows nothing else, and for a client that was
+/// redirected here and speaks it unasked: it knows its server, which may speak nothing else either.
 fn speaks_http2(upstream: &UpstreamView, ex: &Exchange<'_>) -> bool {
     match upstream.config.protocol {
         UpstreamProtocol::Http2 | UpstreamProtocol::Grpc => true,
         UpstreamProtocol::Http | UpstreamProtocol::Tcp => false,
-        UpstreamProtocol::Auto => ex.grpc,
+        UpstreamProtocol::Auto => ex.grpc || (ex.client.unasked && ex.head.version == Version::Http2),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use outrigger_config::model::{Direction, Listener, ListenerProtocol, MtlsMode, UpstreamProtocol};
+use outrigger_config::model::{Direction, Listener, ListenerLimits, ListenerProtocol, MtlsMode, UpstreamProtocol};
 use rustls::pki_types::UnixTime;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -22,19 +22,22 @@ use crate::{
     error::Reason,
     http::Scheme,
     io::Io,
-    observe::{ConnectionObserver, Side, Unproven},
+    observe::{self, ConnectionObserver, Side, Unproven},
     shared::BoundListener,
     timer::Timer,
     tls::Alpn,
+    upstream::{Endpoint, H1Conn, Own, UpstreamView},
 };
 
 mod first;
 mod penalty;
 mod secure;
+mod tunnel;
 
 use first::{First, Rival, first_bytes};
 pub(super) use secure::read_hello;
 use secure::{Arriving, Whose};
+pub(super) use tunnel::{Tunnelled, ask as ask_tunnel, serve as serve_tunnel};
 
 /// A client's connection, as its requests see it.
 #[derive(Clone)]
@@ -53,6 +56,8 @@ pub struct Client {
     pub local: SocketAddr,
     /// Where it was going before it was redirected to the listener.
     pub original: Option<SocketAddr>,
+    /// What it stands for, whatever its requests say: the `HOST:PORT` of its CONNECT, or of the port that it was made to.
+    pub named: Option<Arc<str>>,
     /// The identity that it has proven.
     pub identity: Option<Arc<str>>,
     /// What the application learns of its certificate (`x-forwarded-client-cert`).
@@ -61,6 +66,8 @@ pub struct Client {
     pub trusted: bool,
     /// How it reached this proxy.
     pub scheme: Scheme,
+    /// What it speaks was chosen for the server that it was on its way to, and not agreed on with this proxy.
+    pub unasked: bool,
     /// Counters of its connection.
     pub observer: ConnectionObserver,
 }
@@ -98,7 +105,8 @@ async fn open(
         closed(&worker, "not_ready", listener, peer);
         return None;
     };
-    let target = locate::target(&worker, &view, listener, original);
+    let named = view.snapshot.routing.as_ref().and_then(|r| r.explicit.named(&bound.name)).cloned();
+    let target = locate::target(&worker, &view, listener, original, named.as_ref());
     let listener = passed_on(&view, listener, target.as_ref());
     let secured = view.snapshot.tls.server(listener.mtls, listener.protocol).cloned();
     if view.snapshot.routing.is_some() && secured.is_none() && listener.mtls != MtlsMode::Disabled {
@@ -170,6 +178,8 @@ async fn open(
         peer,
         local: original.unwrap_or(bound.local),
         original,
+        unasked: (original.is_some() || named.is_some()) && tls.is_none_or(|t| t.mesh),
+        named,
         identity: tls.and_then(|t| t.peer_identity.clone()),
         forwarded: tls.and_then(|t| t.forwarded(view.snapshot.tls.identity())),
         trusted: listener.direction == Direction::Outbound || secured.is_none() || tls.is_some(),
@@ -188,36 +198,84 @@ async fn open(
     io.count(client.observer.clone());
     // 5. Its requests, or its bytes.
     let client = Rc::new(client);
+    let spoken = Spoken { first, dialled: None, target };
+    let course = course(&client, &view, listener, spoken, &io, &mut buf, &mut timer).await;
+    // A connection may outlive many configurations, and must not keep the one that it began with.
+    drop((view, secured));
+    let http1 = take(&client, course, io, buf, timer, unproven).await;
+    if http1.is_none() {
+        client.observer.closed();
+    }
+    http1
+}
+
+/// What is known of a connection once somebody has spoken on it.
+struct Spoken {
+    first: First,
+    /// A connection to where it goes, if that was made already.
+    dialled: Option<Box<H1Conn>>,
+    target: Option<Target>,
+}
+
+/// How a connection goes on.
+enum Course {
+    /// Not at all.
+    Over,
+    /// With requests of HTTP/1.
+    Http1,
+    /// With requests of HTTP/2.
+    Http2(ListenerLimits),
+    /// With bytes that go there, on this connection if it was made already.
+    Bytes((Rc<UpstreamView>, Option<Rc<Endpoint>>), Option<Box<H1Conn>>),
+}
+
+/// Decides how a connection goes on by what was spoken on it.
+async fn course(
+    client: &Client,
+    view: &View,
+    listener: &Listener,
+    Spoken { first, dialled, target }: Spoken,
+    io: &Io,
+    buf: &mut Buf,
+    timer: &mut Timer,
+) -> Course {
     let opaque = listener.protocol == ListenerProtocol::Tcp;
     match first {
-        First::Closed => {}
-        First::Client(Detected::Http2) if !opaque => {
-            let limits = listener.limits.clone();
-            // A connection may outlive many configurations, and must not keep the one that it began with.
-            drop((view, secured));
-            Box::pin(http2::serve(&client, limits, io, buf)).await;
-        }
-        First::Client(Detected::Http1) if !opaque => {
-            return Some(Box::new(http1::Connection::new(client, io, buf, unproven)));
-        }
+        First::Closed => Course::Over,
+        First::Client(Detected::Http2) if !opaque => Course::Http2(listener.limits.clone()),
+        First::Client(Detected::Http1) if !opaque => Course::Http1,
         // Not even the first byte of a head came in time: there is nobody to answer.
-        First::Nothing if listener.protocol == ListenerProtocol::Http && buf.is_empty() => {}
+        First::Nothing if listener.protocol == ListenerProtocol::Http && buf.is_empty() => Course::Over,
         First::Client(Detected::Tls | Detected::Opaque) | First::Nothing
             if listener.protocol == ListenerProtocol::Http =>
         {
-            return Some(Box::new(http1::Connection::new(client, io, buf, unproven)));
+            Course::Http1
         }
-        first => {
-            let way = opaque::towards(&client, &view, listener, target, &io, &mut buf, &mut timer);
-            if let Some(way) = Box::pin(way).await {
-                drop((view, secured));
-                let dialled = if let First::Server(conn) = first { Some(*conn) } else { None };
-                Box::pin(opaque::pass(&client, way, io, buf, dialled, timer)).await;
-            }
+        first => match Box::pin(opaque::towards(client, view, listener, target, io, buf, timer)).await {
+            None => Course::Over,
+            Some(way) => Course::Bytes(way, if let First::Server(conn) = first { Some(conn) } else { dialled }),
+        },
+    }
+}
+
+/// Lets a connection go on, to its end unless that is with requests of HTTP/1.
+async fn take(
+    client: &Rc<Client>,
+    course: Course,
+    io: Io,
+    buf: Buf,
+    timer: Timer,
+    unproven: Option<observe::Open>,
+) -> Option<Box<http1::Connection>> {
+    match course {
+        Course::Over => {}
+        Course::Http1 => return Some(Box::new(http1::Connection::new(Rc::clone(client), io, buf, unproven))),
+        Course::Http2(limits) => Box::pin(http2::serve(client, limits, io, buf)).await,
+        Course::Bytes(way, dialled) => {
+            Box::pin(opaque::pass(client, way, io, buf, dialled.map(|conn| *conn), timer)).await
         }
     }
     drop(unproven);
-    client.observer.closed();
     None
 }
 
@@ -231,10 +289,22 @@ async fn arrive(
 ) -> Option<Option<SocketAddr>> {
     let view = worker.view();
     let listener = view.listener(0, &bound.name)?;
-    let own = view.snapshot.listeners.iter().map(|l| l.local);
-    let original = match locate::arrival(listener, tcp, own) {
+    let explicit = view.snapshot.routing.as_ref().map(|routing| &routing.explicit);
+    if let Some(named) = explicit.and_then(|e| e.named(&bound.name)).cloned() {
+        drop(view);
+        locate::settle_name(worker, &named).await;
+        return Some(None);
+    }
+    if let Some(port) = explicit.and_then(|e| e.moved(&bound.name)) {
+        // Nobody redirects it: the proxy has the port of the app.
+        return Some(Some(SocketAddr::new(locate::canonical(tcp.local_addr().ok()?).ip(), port)));
+    }
+    let own = view.snapshot.listeners.iter().filter(|bound| Own::leads_back(&view.snapshot, bound)).map(|l| l.local);
+    let routing = view.snapshot.routing.as_deref();
+    let original = match locate::arrival(listener, tcp, bound.local, own, routing) {
         Arrival::Direct => return Some(None),
         Arrival::Loop => {
+            worker.observer.loop_refused();
             closed(worker, "loop", listener, peer);
             return None;
         }

@@ -2,16 +2,16 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use outrigger_config::model::{HeaderEdits, Rule, TrafficPolicy, UpstreamId};
+use outrigger_config::model::{HeaderEdits, Rule, UpstreamId};
 use tokio::time::Instant;
 
 use super::{
     access::{Pass, Ruling},
     admit::{Held, Targets},
-    connection::Client,
+    connection::{Client, Tunnelled},
     reply::{Reply, for_client},
     scratch::Scratch,
-    view::{View, Way},
+    view::{Decided, View, Way},
 };
 use crate::{
     answer::Answer,
@@ -24,7 +24,10 @@ use crate::{
     forward::{Pump, Source},
     http::{Known, RequestHead, ResponseHead, h1::Framing},
     inflight::{Cancelled, Guard},
-    observe::{Record, RouteObserver},
+    observe::{
+        Record, RouteObserver,
+        tap::{Moment, Tapped},
+    },
     timer::Timer,
     trace_context::TraceContext,
     upstream::{Endpoint, H1Conn},
@@ -52,6 +55,8 @@ pub enum After {
     Abort,
     /// The same, and it is the client who did so.
     Gone,
+    /// It becomes a tunnel that its client has asked for by CONNECT, and is served anew.
+    Connect(Box<Tunnelled>),
     /// It changes its protocol, and so does this connection to the upstream.
     Tunnel(Box<Tunnel>, Option<Duration>),
 }
@@ -98,8 +103,10 @@ pub struct Exchange<'a> {
     pub way: Option<Way>,
     /// The endpoint that the client's connection was made for, where the request goes to this upstream.
     pub pinned: Option<(UpstreamId, Rc<Endpoint>)>,
+    /// What the policy of the request as a whole is that of, once its route is known.
+    pub policy: Option<Decided>,
     /// The rule that matched.
-    pub rule: Option<Arc<Rule>>,
+    pub rule: Option<Decided>,
     /// Edits of the answer that the chosen backend asks for.
     pub backend_edits: Option<HeaderEdits>,
     /// Authority and target as they came, where the normal form or a filter has changed them.
@@ -114,8 +121,6 @@ pub struct Exchange<'a> {
     pub held: Held,
     /// The fault that was put in on purpose.
     pub injected: Option<Abort>,
-    /// The policy of the request as a whole, once its route is known.
-    pub policy: Option<Arc<TrafficPolicy>>,
     /// Its place among the inbound requests in flight.
     pub inbound: Option<Guard>,
     /// The inbound request behind it was given up.
@@ -138,6 +143,8 @@ pub struct Exchange<'a> {
     pub response_bytes: u64,
     /// Why the proxy answered itself, or cut the exchange short.
     pub failure: Option<Failure>,
+    /// Somebody may want to see it.
+    pub tapped: Option<Box<Tapped>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -169,6 +176,7 @@ impl<'a> Exchange<'a> {
             trace: None,
             way: None,
             pinned: None,
+            policy: None,
             rule: None,
             backend_edits: None,
             original: None,
@@ -177,7 +185,6 @@ impl<'a> Exchange<'a> {
             allowed: Deadline::NONE,
             held: Held::default(),
             injected: None,
-            policy: None,
             inbound: None,
             cancelled: None,
             degraded: None,
@@ -189,6 +196,7 @@ impl<'a> Exchange<'a> {
             grpc_status: None,
             response_bytes: 0,
             failure: None,
+            tapped: None,
         }
     }
 }
@@ -205,12 +213,18 @@ impl Exchange<'_> {
         [Some(Rc::clone(own)), other.then(|| Rc::clone(backend))]
     }
 
+    /// The rule that matched.
+    #[must_use]
+    pub fn rule(&self) -> Option<&Rule> {
+        self.rule.and_then(|rule| self.view.rule(rule))
+    }
+
     /// What the store of good answers is asked with.
     #[must_use]
     pub fn asked(&self) -> Asked<'_> {
         Asked {
             upstream: self.upstream_name().map_or("", |name| name),
-            rule: self.rule.as_ref().map(|r| &*r.name),
+            rule: self.rule().map(|r| &*r.name),
             caller: self.client.identity.as_deref(),
             head: self.head,
         }
@@ -225,7 +239,7 @@ impl Exchange<'_> {
     /// True if the connection is not to be kept after this answer.
     #[must_use]
     pub fn closes(&self) -> bool {
-        !self.arrived.keep_alive || self.client.worker.draining()
+        !self.arrived.keep_alive || self.client.worker.draining(self.client.direction)
     }
 
     /// True if the connection is not to be kept after an answer with this framing.
@@ -283,6 +297,7 @@ impl Exchange<'_> {
         };
         let body = if framing.is_empty() { b"" } else { body };
         self.status = self.response.status;
+        self.tell(Moment::Answer);
         self.response_bytes = body.len() as u64;
         let Ok(mut sink) = self.reply.begin(self.response, framing, close) else {
             return After::Gone;
@@ -304,17 +319,55 @@ impl Exchange<'_> {
         }
     }
 
-    /// Tells metrics and log, once, that the request has ended.
-    pub fn finish(&self) {
-        let worker = &self.client.worker;
-        let observer: Rc<RouteObserver> = self.view.observer(&worker.observer, self.client.direction, self.way);
+    /// Tells metrics, log and taps, once, that the request has ended.
+    pub fn finish(&mut self) {
+        let tapped = self.tapped.take();
+        let (observer, record) = (self.observer(), self.record());
+        observer.finish(&record);
+        if let Some(mut tapped) = tapped {
+            tapped.tell(Moment::End, &observer, &record, self.response, clock::now());
+        }
+    }
+
+    /// Lets those who tap the worker take note of the request, which is as it came but for its identifiers.
+    #[inline]
+    pub fn tap(&mut self) {
+        let taps = self.client.worker.observer.taps();
+        if taps.active() {
+            let mut random = || self.client.worker.rng.borrow_mut().f64();
+            self.tapped = taps.begin(self.client.direction, self.head, self.client.identity.as_deref(), &mut random);
+        }
+    }
+
+    /// Tells taps where the request is.
+    #[inline]
+    pub fn tell(&mut self, moment: Moment) {
+        if self.tapped.is_some() {
+            self.tell_tapped(moment);
+        }
+    }
+
+    #[cold]
+    fn tell_tapped(&mut self, moment: Moment) {
+        if let Some(mut tapped) = self.tapped.take() {
+            tapped.tell(moment, &self.observer(), &self.record(), self.response, clock::now());
+            self.tapped = Some(tapped);
+        }
+    }
+
+    fn observer(&self) -> Rc<RouteObserver> {
+        self.view.observer(&self.client.worker.observer, self.client.direction, self.way)
+    }
+
+    /// What is known of it now.
+    fn record(&self) -> Record<'_> {
         let (authority, target) = match self.original.as_deref() {
             Some((authority, target)) => (authority, target),
             None => (&self.head.authority, &self.head.target),
         };
-        observer.finish(&Record {
+        Record {
             listener: &self.client.listener,
-            rule: self.rule.as_ref().map_or("", |r| &r.name),
+            rule: self.rule().map_or("", |r| &r.name),
             method: &self.head.method,
             authority,
             target,
@@ -329,13 +382,13 @@ impl Exchange<'_> {
             endpoint: self.endpoint,
             attempts: self.attempts,
             duration: clock::now().saturating_duration_since(self.started),
-            first_byte: self.first_byte.map(|at| at.saturating_duration_since(self.started)),
+            first_byte: self.first_byte.map(|came| [self.started, came]),
             request_bytes: self.body.taken,
             response_bytes: self.response_bytes,
             user_agent: self.head.headers.get_known(Known::UserAgent),
             access: self.ruling.as_ref().map(|r| r.note(&self.view)).unwrap_or_default(),
             notes: &[],
-        });
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use http::Method;
+use outrigger_config::model::Direction;
 
 use super::{
-    connection::Client,
+    connection::{self, Client},
     exchange::{After, Arrived, Tunnel},
     opaque::{self, Told, TunnelError},
     reply::Reply,
@@ -73,6 +74,12 @@ impl Connection {
         Self { client, io, buf, out: Out::default(), timer: Timer::default(), last: false, _unproven: unproven }
     }
 
+    /// Its client, its stream and what was read of that, to be served in another way.
+    #[must_use]
+    pub fn into_parts(self) -> (Rc<Client>, Io, Buf) {
+        (self.client, self.io, self.buf)
+    }
+
     /// Nothing that its client has sent is left unread, and TLS has no end to tell. A client that has also said that
     /// this was its last request sends nothing more (RFC 9112 9.6), so a close cannot reset the connection.
     fn is_quiet(&self) -> bool {
@@ -95,6 +102,7 @@ pub async fn serve(mut conn: Box<Connection>) {
             After::Close => return Box::pin(linger(&mut conn)).await,
             // A chunked body without its end, or a length not reached: only the close says that it is cut.
             After::Abort | After::Gone => return conn.io.abort(),
+            After::Connect(tunnel) => return Box::pin(connection::serve_tunnel(conn, *tunnel)).await,
             After::Tunnel(upstream, idle) => return Box::pin(tunnel(&mut conn, *upstream, idle)).await,
         }
     }
@@ -105,17 +113,21 @@ async fn arrives(conn: &mut Connection) -> bool {
     let Connection { client, io, buf, out, timer, .. } = conn;
     let mut until = None;
     let mut last = None;
+    let mut begun = false;
     poll_fn(|cx| {
-        match buf.poll_fill(io, cx) {
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
-            Poll::Ready(Ok(_)) => return Poll::Ready(true),
-            Poll::Pending => {}
+        // Nearly nobody asks again before the answer: only who is woken takes a buffer to read into.
+        if std::mem::replace(&mut begun, true) || io.poll_due(cx).is_ready() {
+            match buf.poll_fill(io, cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Ok(_)) => return Poll::Ready(true),
+                Poll::Pending => {}
+            }
         }
         // An idle connection holds no buffer.
         buf.release();
         out.release();
         io.shrink();
-        let at = if client.worker.draining() {
+        let at = if client.worker.draining(client.direction) {
             // The client's next request may be on its way: it is awaited for a moment, and answered.
             Some(*last.get_or_insert_with(|| clock::now() + LAST_REQUEST))
         } else {
@@ -153,12 +165,28 @@ async fn request(conn: &mut Connection, scratch: &mut Scratch) -> After {
     buf.consume(meta.consumed);
     scratch.head.scheme = client.scheme;
     let version = scratch.head.version;
+    let refused = match (meta.connect || meta.https) && takes_connect(client) {
+        false => None,
+        // Who says https is not to be served in plaintext on the way.
+        true if meta.https => Some(Failure::new(Reason::HttpRequestError, "a target with https comes by CONNECT")),
+        true => match Box::pin(connection::ask_tunnel(client, &scratch.head.authority, io, out)).await {
+            Ok(after) => return after,
+            Err(failure) => Some(failure),
+        },
+    };
     let upgrade = meta.upgrade.then(|| scratch.head.headers.get_known(Known::Upgrade).map(<[u8]>::to_vec)).flatten();
     let arrived =
         Arrived { framing: meta.framing, upgrade, expects_continue: meta.expect_continue, keep_alive: meta.keep_alive };
     let body = Source::h1(io, buf, Left::of(meta.framing, Message::Request), limits);
     let reply = Reply::H1 { io, out, version };
-    request::serve(client, scratch, arrived, body, reply, started, None).await
+    request::serve(client, scratch, arrived, body, reply, started, refused).await
+}
+
+/// Whether the app may ask for tunnels on this connection: one that was made to the proxy itself, where nothing is captured.
+fn takes_connect(client: &Client) -> bool {
+    let view = client.worker.view();
+    let explicit = view.snapshot.routing.as_ref().is_some_and(|routing| routing.explicit.proxy);
+    explicit && client.direction == Direction::Outbound && client.original.is_none() && client.named.is_none()
 }
 
 fn limits(client: &Client) -> Limits {

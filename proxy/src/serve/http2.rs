@@ -77,14 +77,20 @@ pub async fn serve(client: &Rc<Client>, limits: ListenerLimits, mut io: Io, mut 
     let streams = Rc::new(Streams::default());
     let mut timer = Timer::default();
     let mut idle_until: Option<Instant> = None;
-    let mut window = clock::now() + RESET_WINDOW;
+    let opened = clock::now();
+    let mut used = false;
+    let mut window = opened + RESET_WINDOW;
     let mut going = None;
     loop {
         let accepted = writer.drive(poll_fn(|cx| {
             if let Poll::Ready(stream) = connection.poll_accept(cx) {
                 return Poll::Ready(Some(stream));
             }
-            if client.worker.draining() && going.is_none() {
+            if client.worker.draining(client.direction) && going.is_none() {
+                // One that came after the drain began has a stream on its way, for which it was made.
+                if !used && timer.poll_at(cx, opened + LAST_STREAMS).is_pending() {
+                    return Poll::Pending;
+                }
                 connection.graceful_shutdown();
                 going = Some(clock::now() + LAST_STREAMS);
                 cx.waker().wake_by_ref();
@@ -111,6 +117,7 @@ pub async fn serve(client: &Rc<Client>, limits: ListenerLimits, mut io: Io, mut 
         match accepted.await {
             Some(Some(Ok((request, respond)))) => {
                 idle_until = None;
+                used = true;
                 let now = clock::now();
                 if now >= window {
                     window = now + RESET_WINDOW;

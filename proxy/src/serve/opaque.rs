@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     access::{self, Denied, Ruling},
     connection::{Client, read_hello},
-    locate::Target,
+    locate::{self, Target},
     view::{self, View},
 };
 use crate::{
@@ -116,6 +116,12 @@ pub(super) async fn towards(
     let Target { id, pinned } = match (target, &listener.target) {
         (Some(target), _) => target,
         (None, ListenerTarget::Forward(id)) => Target { id: *id, pinned: None },
+        (None, ListenerTarget::ByHost(_)) if client.named.is_some() => {
+            let named = client.named.as_deref().unwrap_or_default();
+            let failure = locate::tunnel(&client.worker, view, named).err();
+            tell(client, "", failure.as_ref(), &told);
+            return None;
+        }
         (None, ListenerTarget::ByHost(hosts)) => match named(client, listener, hosts, io, buf, timer).await {
             Ok(id) => Target { id, pinned: None },
             Err(why) => {

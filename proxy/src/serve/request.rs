@@ -21,7 +21,7 @@ use super::{
     locate, mirror,
     reply::Reply,
     scratch::Scratch,
-    view::{View, Way},
+    view::{Decided, View, Way},
 };
 use crate::{
     clock, correlate,
@@ -55,6 +55,7 @@ pub async fn serve(
     let view = client.worker.view();
     let mut exchange = Exchange::new(client, &view, scratch, arrived, body, reply, started);
     identify(&mut exchange, &view);
+    exchange.tap();
     let result = match refused {
         Some(failure) => Err(failure),
         None => forward(&mut exchange, &view).await,
@@ -100,7 +101,8 @@ async fn forward(ex: &mut Exchange<'_>, view: &Rc<View>) -> Result<After, Failur
     access::authorize(ex, &destination)?;
     let decision = route(destination, ex.head)?;
     let policy = decision.policy();
-    ex.policy = Some(Arc::clone(policy));
+    let decided = Some(Decided { to: decision.id, rule: decision.route.map(|(matched, _)| matched.rule) });
+    ex.policy = decided;
     set_deadline(ex, policy, view);
     if ex.deadline.is_over(ex.started) {
         return Err(ex.deadline.failure());
@@ -111,7 +113,7 @@ async fn forward(ex: &mut Exchange<'_>, view: &Rc<View>) -> Result<After, Failur
     };
     way.rule = Some(matched.rule);
     ex.way = Some(way);
-    ex.rule = Some(Arc::clone(rule));
+    ex.rule = decided;
     if rule.redirect.is_some() {
         return redirect(ex, rule, &matched.path).await;
     }
@@ -142,7 +144,7 @@ fn set_deadline(ex: &mut Exchange<'_>, policy: &TrafficPolicy, view: &View) {
     ex.deadline = ex.allowed.within(if watched { None } else { requested }, ex.started);
     let infers = view.snapshot.model.proxy.correlation.attribute == Attribute::Infer;
     if ex.client.direction == Direction::Inbound && view.indexes && (ex.deadline.at().is_some() || infers) {
-        let inflight = &ex.client.worker.shared.inflight;
+        let inflight = &ex.client.worker.inflight;
         ex.inbound = Some(inflight.enter(&ex.request_id, ex.trace.as_ref(), ex.deadline.at()));
     }
 }
@@ -173,14 +175,14 @@ fn attribute(ex: &mut Exchange<'_>, view: &View, rng: &mut fastrand::Rng) {
 
 /// Answers a failure in another way, where the policy has one.
 async fn fall_back(ex: &mut Exchange<'_>, failure: Failure) -> Result<After, Failure> {
-    let policy = ex.policy.clone();
-    let action = fallback::action(policy.as_ref().and_then(|p| p.fallback.as_ref()), failure.reason);
+    let view = Rc::clone(&ex.view);
+    let policy = ex.policy.map(|decided| view.policy(decided));
+    let action = fallback::action(policy.and_then(|p| p.fallback.as_ref()), failure.reason);
     let (Some(action), false) = (action, ex.reply.begun()) else { return Err(failure) };
     if failure.reason == Reason::AccessDenied && !matches!(action, FallbackAction::Response(_)) {
         // Who may not have the answer may not have it from elsewhere either.
         return Err(failure);
     }
-    let view = Rc::clone(&ex.view);
     let reason = failure.reason;
     let now = clock::now();
     let mut body = Vec::new();

@@ -10,19 +10,18 @@ use std::{
 
 use crate::{
     http::{RequestHead, ResponseHead},
+    spare::Spare,
     timer::Timer,
 };
 
-/// Heads kept per thread: about as many requests as are in flight at once on a busy worker.
-const FREE: usize = 64;
+/// Heads kept per thread under load: about as many requests as are in flight at once on a busy worker.
+const FREE: usize = 256;
 /// What a head may keep for the next one, in bytes: few messages have more fields than fit in here, and
-/// [`FREE`] pairs of it are a quarter of a MiB.
+/// [`FREE`] pairs of it are a MiB.
 const KEPT: usize = 2048;
 
 thread_local! {
-    // A list of boxes: what moves in and out is a pointer, not the heads.
-    #[expect(clippy::vec_box, reason = "a scratch is lent as the box that it is")]
-    static POOL: RefCell<Vec<Box<Scratch>>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Spare<Box<Scratch>>> = const { RefCell::new(Spare::new(FREE)) };
 }
 
 /// What a request reads into and waits with.
@@ -36,13 +35,18 @@ pub struct Scratch {
     pub timer: Timer,
 }
 
+/// Gives those of this thread back that were not needed lately.
+pub fn trim() {
+    POOL.with_borrow_mut(Spare::trim);
+}
+
 /// A [`Scratch`] that goes back to the thread when it is dropped.
 pub struct Lent(Option<Box<Scratch>>);
 
 /// One to read a request into.
 #[must_use]
 pub fn lend() -> Lent {
-    Lent(Some(POOL.with_borrow_mut(Vec::pop).unwrap_or_default()))
+    Lent(Some(POOL.with_borrow_mut(Spare::take).unwrap_or_default()))
 }
 
 impl Deref for Lent {
@@ -62,12 +66,8 @@ impl DerefMut for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut scratch) = self.0.take() else { return };
-        POOL.with_borrow_mut(|pool| {
-            if pool.len() < FREE {
-                scratch.head.shrink(KEPT);
-                scratch.response.shrink(KEPT);
-                pool.push(scratch);
-            }
-        });
+        scratch.head.shrink(KEPT);
+        scratch.response.shrink(KEPT);
+        drop(POOL.with_borrow_mut(|pool| pool.give(scratch)));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use outrigger_config::{
     matching::normal::PathUse,
-    model::{Direction, Listener, Model, UpstreamId},
+    model::{Direction, Listener, Model, Rule, TrafficPolicy, UpstreamId},
 };
 
 use super::connection::Client;
@@ -17,7 +17,7 @@ use crate::{
     correlate::Correlator,
     observe::{Counter, RouteObserver, WorkerObserver},
     shared::Snapshot,
-    upstream::UpstreamView,
+    upstream::{Own, UpstreamView},
 };
 
 /// See the module.
@@ -49,6 +49,16 @@ struct Routes {
 /// first, then by each backend.
 type Cells = Vec<Vec<OnceCell<Rc<RouteObserver>>>>;
 
+/// What was decided of a request when it came: the upstream that it addressed, and the rule that matched by its index
+/// there. What it stands for is looked up in the view each time: holding it would count an `Arc` of all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decided {
+    /// The upstream.
+    pub to: UpstreamId,
+    /// The rule.
+    pub rule: Option<u32>,
+}
+
 /// Where a request goes, as far as that is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
@@ -64,7 +74,7 @@ impl View {
     /// The view of `snapshot`; what `old` had and is unchanged is kept.
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, observer: &Rc<WorkerObserver>, worker: usize, old: Option<&Self>) -> Self {
-        let own: Rc<[SocketAddr]> = snapshot.listeners.iter().map(|l| l.local).collect();
+        let own = Rc::new(Own::of(&snapshot));
         let mut upstreams = Vec::new();
         let mut routes = Vec::new();
         for (index, state) in snapshot.upstreams.iter().enumerate() {
@@ -137,11 +147,25 @@ impl View {
         &self.upstreams
     }
 
+    /// The rule that was decided on.
+    #[must_use]
+    pub fn rule(&self, decided: Decided) -> Option<&Rule> {
+        let rules = &self.upstream(decided.to).config.routes.rules;
+        decided.rule.and_then(|r| rules.get(r as usize)).map(|rule| &**rule)
+    }
+
+    /// The policy for the request as a whole: the rule's, else the upstream's.
+    #[must_use]
+    pub fn policy(&self, decided: Decided) -> &Arc<TrafficPolicy> {
+        self.rule(decided).map_or(&self.upstream(decided.to).config.policy, |rule| &rule.policy)
+    }
+
     /// The listener at `index`, or the one called `name` where a reload has moved it. `None`: it is gone.
     #[must_use]
     pub fn listener(&self, index: usize, name: &str) -> Option<&Listener> {
         let listeners = &self.snapshot.model.listeners;
-        listeners.get(index).filter(|l| &*l.name == name).or_else(|| listeners.iter().find(|l| &*l.name == name))
+        let same = |l: &&Listener| std::ptr::eq(&*l.name, name) || &*l.name == name;
+        listeners.get(index).filter(same).or_else(|| listeners.iter().find(|l| &*l.name == name))
     }
 
     /// The listener that stands for where the connection of `client` was going. `None`: it is gone, or nothing is let in there.

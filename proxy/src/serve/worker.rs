@@ -21,14 +21,15 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{connection, http1::Places, view::View};
+use super::{connection, http1::Places, scratch, view::View};
 use crate::{
-    clock,
+    buffer, clock,
+    inflight::Seat,
     observe::{ConnectionObserver, Side, WorkerObserver},
     shared::{BoundListener, Phase, Shared},
 };
 
-/// How often idle upstream connections are looked through.
+/// How often idle upstream connections, and what is kept for the next requests, are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Pause of accepting when the process is out of file descriptors or memory: long enough for connections
 /// to end, short enough that nobody's SYN is sent twice.
@@ -42,6 +43,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// This worker's metrics.
     pub observer: Rc<WorkerObserver>,
+    /// Where its inbound requests in flight are noted.
+    pub inflight: Rc<Seat>,
     /// Random numbers for choices that need not be secret.
     pub rng: RefCell<fastrand::Rng>,
     /// Where the requests of HTTP/1 clients are served.
@@ -109,6 +112,7 @@ impl Worker {
         let phase = *shared.phase().borrow();
         Rc::new(Self {
             index,
+            inflight: shared.inflight.seat(index),
             shared,
             observer,
             rng: RefCell::new(fastrand::Rng::new()),
@@ -152,10 +156,20 @@ impl Worker {
         Stream { worker: Rc::clone(self), slot }
     }
 
-    /// True once the proxy takes no more work.
+    /// True once clients of this side are asked to go elsewhere. In a pod that ends, that is the inbound side first.
     #[must_use]
-    pub fn draining(&self) -> bool {
-        self.phase.get() > Phase::Serving
+    pub fn draining(&self, direction: Direction) -> bool {
+        match self.phase.get() {
+            Phase::Serving => false,
+            Phase::Leaving => direction == Direction::Inbound,
+            Phase::Draining | Phase::Stopping => true,
+        }
+    }
+
+    /// True once the proxy takes no more connections.
+    #[must_use]
+    pub fn closing(&self) -> bool {
+        self.phase.get() >= Phase::Draining
     }
 
     /// Follows snapshots and phases; returns when all work is done or must end.
@@ -216,13 +230,13 @@ impl Worker {
         let mut listeners = self.listeners.borrow_mut();
         let listening: Vec<_> = listeners.keys().cloned().collect();
         listeners.retain(|_, (bound, stop)| {
-            let stays = !self.draining() && view.snapshot.listeners.iter().any(|b| Arc::ptr_eq(b, bound));
+            let stays = !self.closing() && view.snapshot.listeners.iter().any(|b| Arc::ptr_eq(b, bound));
             if !stays {
                 stop.notify_one();
             }
             stays
         });
-        if self.draining() {
+        if self.closing() {
             // Nobody has begun to accept on what came after the drain did.
             for bound in &view.snapshot.listeners {
                 if listening.iter().all(|name| *name != bound.name) {
@@ -262,7 +276,7 @@ impl Worker {
     async fn drained(&self) {
         std::future::poll_fn(|cx| {
             let mut wakers = self.wakers.borrow_mut();
-            if self.draining() && wakers.busy() == 0 {
+            if self.closing() && wakers.busy() == 0 {
                 return Poll::Ready(());
             }
             wakers.drained = Some(cx.waker().clone());
@@ -275,6 +289,9 @@ impl Worker {
         for upstream in self.view().upstreams() {
             upstream.sweep(now);
         }
+        self.places.trim();
+        buffer::trim();
+        scratch::trim();
     }
 
     /// Registers the connection of the running task.
@@ -363,6 +380,7 @@ async fn accept(worker: Rc<Worker>, bound: Arc<BoundListener>, socket: TcpListen
         };
         let limit = worker.view().listener(0, &bound.name).map_or(0, |l| l.limits.max_connections);
         let open = bound.connections.fetch_add(1, Ordering::Relaxed);
+        bound.accepted.fetch_add(1, Ordering::Relaxed);
         worker.shared.open_connections.fetch_add(1, Ordering::Relaxed);
         let (worker, bound) = (Rc::clone(&worker), Arc::clone(&bound));
         tokio::task::spawn_local(async move {

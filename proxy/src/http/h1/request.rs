@@ -32,6 +32,8 @@ pub struct RequestMeta {
     pub expect_continue: bool,
     /// The method is CONNECT.
     pub connect: bool,
+    /// The target is absolute and its scheme `https`, as only a proxy is asked.
+    pub https: bool,
 }
 
 /// Reads the head at the start of `buf`; `None` if it has not come whole, and `head` is then unspecified.
@@ -141,7 +143,8 @@ fn finish(consumed: usize, facts: &Facts<'_>, target: &str, head: &mut RequestHe
     if head.authority.is_empty() {
         head.authority.push_str(host);
     }
-    meta(consumed, facts, head)
+    let https = !target.starts_with('/') && target.get(..8).is_some_and(|s| s.eq_ignore_ascii_case("https://"));
+    Ok(RequestMeta { https, ..meta(consumed, facts, head)? })
 }
 
 fn meta(consumed: usize, facts: &Facts<'_>, head: &RequestHead) -> Result<RequestMeta, Fault> {
@@ -161,6 +164,7 @@ fn meta(consumed: usize, facts: &Facts<'_>, head: &RequestHead) -> Result<Reques
         // RFC 9110 10.1.1: ignored in HTTP/1.0, and where there is no body.
         expect_continue: facts.expect_continue && http11 && !framing.is_empty(),
         connect,
+        https: false,
     })
 }
 

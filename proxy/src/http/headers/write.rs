@@ -8,7 +8,7 @@ use super::{Headers, KnownSet, slice};
 
 impl Headers {
     /// Appends a line for each field, in order, but for those of the names in `apart`.
-    pub(in crate::http) fn write_lines(&self, apart: KnownSet, out: &mut Vec<u8>) {
+    pub(crate) fn write_lines(&self, apart: KnownSet, out: &mut Vec<u8>) {
         // A piece of the arena that is due to be written.
         let (mut start, mut end) = (0, 0);
         for field in &self.fields {

@@ -118,7 +118,7 @@ fn fields(to: &mut impl Fields, route: &RouteObserver, r: &Record<'_>) {
     }
     to.number("attempts", u64::from(r.attempts));
     to.milliseconds("duration_ms", r.duration);
-    if let Some(first) = r.first_byte {
+    if let Some(first) = r.first_byte_after() {
         to.milliseconds("first_byte_ms", first);
     }
     to.number("request_bytes", r.request_bytes);

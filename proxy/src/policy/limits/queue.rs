@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Gate, Permit};
+use super::{Door, Permit};
 
 /// It is in the queue.
 pub(super) const WAITING: u8 = 0;
@@ -54,7 +55,7 @@ impl Queue {
 /// A place in the queue. Dropped, it leaves the queue or passes on what it was given.
 #[derive(Debug)]
 pub struct Pending {
-    gate: Arc<Gate>,
+    door: Rc<Door>,
     id: u64,
     outcome: Arc<AtomicU8>,
     deadline: Option<Instant>,
@@ -68,8 +69,8 @@ pub struct Pending {
 pub struct Expired;
 
 impl Pending {
-    pub(super) fn new(gate: Arc<Gate>, id: u64, outcome: Arc<AtomicU8>, deadline: Option<Instant>) -> Self {
-        Self { gate, id, outcome, deadline, done: false }
+    pub(super) fn new(door: Rc<Door>, id: u64, outcome: Arc<AtomicU8>, deadline: Option<Instant>) -> Self {
+        Self { door, id, outcome, deadline, done: false }
     }
 
     /// Waits for the turn. Nothing here watches the clock: the caller polls again at the deadline.
@@ -87,14 +88,14 @@ impl Pending {
         }
         self.done = true;
         match self.outcome.load(Ordering::Acquire) {
-            GRANTED => Poll::Ready(Ok(self.gate.permit())),
+            GRANTED => Poll::Ready(Ok(self.door.permit())),
             _ => Poll::Ready(Err(Expired)),
         }
     }
 
     /// False if it is no longer in the queue: its outcome is there.
     fn register(&self, cx: &Context<'_>) -> bool {
-        let mut queue = self.gate.lock();
+        let mut queue = self.door.gate.lock();
         let Some(entry) = queue.entries.get_mut(&self.id) else { return false };
         match &mut entry.waker {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -108,13 +109,13 @@ impl Pending {
             return;
         }
         let was_waiting = {
-            let mut queue = self.gate.lock();
+            let mut queue = self.door.gate.lock();
             let removed = queue.entries.remove(&self.id).is_some();
-            self.gate.waiting.store(queue.len(), Ordering::SeqCst);
+            self.door.gate.waiting.store(queue.len(), Ordering::SeqCst);
             removed
         };
         if !was_waiting && self.outcome.load(Ordering::Acquire) == GRANTED {
-            drop(self.gate.permit());
+            drop(self.door.permit());
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     error::{Failure, Reason, Repeat},
     forward::{Left, Sink, Source},
     http::h1::{self, Framing, HeadScanner, Limits, Message, Persist, ResponseMeta},
+    observe::tap::Moment,
     serve::{
         access::Standing,
         exchange::{Exchange, Tunnel},
@@ -35,7 +36,7 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
             let dial = H1Conn::open(worker, at.direction(ex), at.upstream, endpoint, speaks, at.limit);
             // Boxed: most requests find a connection.
             let mut dial = Box::pin(dial);
-            admit::wait(ex, |cx| dial.as_mut().poll(cx)).await??
+            Box::new(admit::wait(ex, |cx| dial.as_mut().poll(cx)).await??)
         }
     };
     let reused = conn.is_reused();
@@ -49,7 +50,7 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
     let mut out = Out::default();
     h1::encode_request(ex.head, framing, persist, out.data());
     let before = conn.io.handed();
-    let H1Conn { io, buf, .. } = &mut conn;
+    let H1Conn { io, buf, .. } = &mut *conn;
     let mut upload = Upload::new(Sink::H1 { io, out: &mut out, chunked: framing == Framing::Chunked });
     let meta = match head(ex, at, &mut upload, io, buf, reused).await {
         Ok(meta) => meta,
@@ -121,6 +122,7 @@ async fn head(
     let upgrades = arrived.upgrade.is_some();
     let mut waiting = Waiting::new(at, reply, timer, cancelled);
     let mut closed = false;
+    let mut begun = false;
     let result = poll_fn(|cx| {
         standing.check().map_err(Some)?;
         // Once the request is sent, what wakes this task is the answer nearly always: the client comes after it.
@@ -157,6 +159,10 @@ async fn head(
                     }
                 }
             }
+            // What was just sent is not answered yet.
+            if !std::mem::replace(&mut begun, true) && io.poll_due(cx).is_pending() {
+                break;
+            }
             match buf.poll_fill(io, cx) {
                 Poll::Ready(Ok(0)) => {
                     closed = !seen;
@@ -177,12 +183,13 @@ async fn head(
 }
 
 /// The upstream changes the protocol: from here on bytes go both ways.
-fn switch(ex: &mut Exchange<'_>, at: &Attempt<'_>, conn: H1Conn) -> After {
+fn switch(ex: &mut Exchange<'_>, at: &Attempt<'_>, conn: Box<H1Conn>) -> After {
     let protocol = ex.response.headers.get_known(crate::http::Known::Upgrade).map(<[u8]>::to_vec);
     answered(ex, at);
     ex.status = ex.response.status;
+    ex.tell(Moment::Answer);
     let protocol = protocol.or_else(|| ex.arrived.upgrade.clone()).unwrap_or_default();
     ex.reply.switch(ex.response, &protocol);
     let pass = ex.pass();
-    After::Tunnel(Box::new(Tunnel { conn, pass, held: std::mem::take(&mut ex.held) }), at.policy.timeouts.idle)
+    After::Tunnel(Box::new(Tunnel { conn: *conn, pass, held: std::mem::take(&mut ex.held) }), at.policy.timeouts.idle)
 }

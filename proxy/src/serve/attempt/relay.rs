@@ -25,6 +25,7 @@ use crate::{
         h2 as convert,
     },
     inflight::Cancelled,
+    observe::tap::Moment,
     serve::access::Standing,
     timer::{Idle, Timer},
 };
@@ -110,7 +111,7 @@ pub(super) fn answered(ex: &mut Exchange<'_>, attempt: &Attempt<'_>) {
     if let Some(edits) = &ex.backend_edits {
         edit::apply(edits, &mut response.headers);
     }
-    if let Some(rule) = &ex.rule {
+    if let Some(rule) = ex.rule.and_then(|rule| ex.view.rule(rule)) {
         edit::apply(&rule.response_headers, &mut response.headers);
     }
     ex.view.correlator.set(&mut response.headers, &ex.request_id);
@@ -130,7 +131,7 @@ pub(in crate::serve) fn grpc_status(headers: &crate::http::Headers) -> Option<u8
 
 /// For how long good answers are kept, where the policy falls back on them.
 fn keeps(ex: &Exchange<'_>) -> Option<Duration> {
-    match ex.policy.as_ref()?.fallback.as_ref()?.action {
+    match ex.view.policy(ex.policy?).fallback.as_ref()?.action {
         FallbackAction::StaleIfError(keep) if ex.degraded.is_none() => Some(keep),
         _ => None,
     }
@@ -165,6 +166,7 @@ async fn relay(
         keep_answer(ex, source, keep);
     }
     Standing::new(ex.client, &ex.view, ex.way, ex.head, ex.asked.as_deref(), &mut ex.ruling).check()?;
+    ex.tell(Moment::Answer);
     let mut sink = ex.reply.begin(ex.response, framing, close).map_err(|_| gone())?;
     let mut pump = Pump::default();
     let mut idle = Idle::since(attempt.policy.timeouts.idle, ex.first_byte.unwrap_or(ex.started));

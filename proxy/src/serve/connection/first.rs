@@ -172,11 +172,11 @@ async fn read(
 /// Ends the wait for a client's first bytes once the proxy drains. It was let in, so they may be on their way:
 /// closing at once would reset a request that nobody has refused.
 #[derive(Default)]
-struct Leave(Option<Instant>);
+pub(super) struct Leave(Option<Instant>);
 
 impl Leave {
-    fn poll(&mut self, worker: &Worker, timer: &mut Timer, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        if !worker.draining() {
+    pub(super) fn poll(&mut self, worker: &Worker, timer: &mut Timer, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        if !worker.closing() {
             return Poll::Pending;
         }
         timer.poll_at(cx, *self.0.get_or_insert_with(|| clock::now() + http1::LAST_REQUEST))
@@ -188,7 +188,7 @@ pub(super) fn fill(io: &Io, buf: &mut Buf, cx: &mut std::task::Context<'_>) -> P
     buf.poll_fill(io, cx).map(|read| matches!(read, Ok(1..)))
 }
 
-fn poll_detect(io: &Io, buf: &mut Buf, opaque: bool, cx: &mut std::task::Context<'_>) -> Poll<First> {
+pub(super) fn poll_detect(io: &Io, buf: &mut Buf, opaque: bool, cx: &mut std::task::Context<'_>) -> Poll<First> {
     loop {
         if let Some(detected) = (!buf.is_empty()).then(|| detect(buf.bytes())).flatten() {
             return Poll::Ready(First::Client(detected));
@@ -293,7 +293,7 @@ async fn race(
     match (first, dialled) {
         (First::Nothing, Some(conn)) => First::Server(Box::new(conn)),
         (first, Some(conn)) => {
-            conn.give_back(&upstream, clock::now());
+            Box::new(conn).give_back(&upstream, clock::now());
             first
         }
         (first, None) => first,

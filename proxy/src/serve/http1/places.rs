@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{After, Connection, turn};
+use crate::spare::Spare;
 
 /// Places kept free in one worker: about as many as requests are under way at once in a loaded one. With 64 of
 /// some 6 KiB that is less than half a MiB.
@@ -21,21 +22,28 @@ const FREE: usize = 64;
 type Done = (Box<Connection>, After);
 
 /// The places of one worker that are free.
-#[derive(Default)]
-pub(in crate::serve) struct Places(RefCell<Vec<Box<dyn Place>>>);
+pub(in crate::serve) struct Places(RefCell<Spare<Box<dyn Place>>>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(RefCell::new(Spare::new(FREE)))
+    }
+}
 
 impl Places {
     /// Serves one request.
     pub(super) async fn serve(&self, conn: Box<Connection>) -> Done {
-        let free = self.0.borrow_mut().pop();
+        let free = self.0.borrow_mut().take();
         let mut place = free.unwrap_or_else(|| Box::new(Reused { future: Box::pin(None), make: turn }));
         place.begin(conn);
         let done = poll_fn(|cx| place.poll(cx)).await;
-        let mut free = self.0.borrow_mut();
-        if free.len() < FREE {
-            free.push(place);
-        }
+        drop(self.0.borrow_mut().give(place));
         done
+    }
+
+    /// Gives those back that were not needed lately.
+    pub(in crate::serve) fn trim(&self) {
+        self.0.borrow_mut().trim();
     }
 }
 

@@ -155,12 +155,13 @@ impl Pool {
         let mean = self.total() as f64 / self.members.len().max(1) as f64;
         let queue = |i: usize| {
             let weight = f64::from(list[i].config().weight);
-            f64::from(list[i].load().in_flight()).mul_add(mean / weight, 1.0)
+            f64::from(list[i].load().in_flight()) * (mean / weight) + 1.0
         };
         let latencies = if by_latency { list[a].load().latency(now).zip(list[b].load().latency(now)) } else { None };
         match latencies {
             Some((of_a, of_b)) => {
-                let blur = rng.f64().mul_add(2.0 * BLUR, 1.0 - BLUR) / rng.f64().mul_add(2.0 * BLUR, 1.0 - BLUR);
+                let mut factor = || rng.f64() * (2.0 * BLUR) + (1.0 - BLUR);
+                let blur = factor() / factor();
                 of_b * queue(b) * blur < of_a * queue(a)
             }
             None => queue(b) < queue(a),

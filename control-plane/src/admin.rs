@@ -110,7 +110,7 @@ impl Admin {
             }
             "/proxies" => json_answer(StatusCode::OK, &self.proxies.json(query.get("pod")).await),
             "/explain" => explain::answer(&self.live, &query),
-            "/" => body(StatusCode::OK, "text/html; charset=utf-8", page::html(self).into_bytes()),
+            "/" => page::answer(self).await,
             _ => text(StatusCode::NOT_FOUND, "not found; there are /livez /readyz /metrics /proxies /explain\n"),
         }
     }

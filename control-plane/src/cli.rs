@@ -7,8 +7,16 @@ mod ca;
 mod check;
 mod cluster;
 mod control_plane;
+mod dashboard;
 mod duration;
+mod edges;
 mod explain;
+mod inject;
+mod reach;
+mod shell;
+mod table;
+mod tap;
+mod top;
 
 use std::{
     fmt::Display,
@@ -18,7 +26,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
 /// The control plane of Outrigger, and its command line.
@@ -54,6 +62,22 @@ enum What {
     Check(check::Args),
     /// Tell what a request would get, and which object decides it
     Explain(explain::Args),
+    /// The busiest routes now: rate, success, latency, circuit, retries
+    Top(top::Args),
+    /// Requests as they pass
+    Tap(tap::Args),
+    /// Who talks to whom, with identity
+    Edges(edges::Args),
+    /// Open the page of a proxy, or of the control plane
+    Dashboard(dashboard::Args),
+    /// Add proxies to the pods of manifests; comments, order and style of the text stay
+    Inject(Box<inject::InjectArgs>),
+    /// Take out of manifests what was injected
+    Uninject(inject::UninjectArgs),
+    /// Print the completions of a shell
+    Completions(shell::CompletionsArgs),
+    /// Print a manual page, or write all of them
+    Man(shell::ManArgs),
 }
 
 /// How diagnostics are written.
@@ -102,6 +126,14 @@ fn run(arguments: &Arguments) -> Result<u8> {
         What::ControlPlane(args) => control_plane::run(args, global),
         What::Check(args) => check::run(args),
         What::Explain(args) => explain::run(args),
+        What::Top(args) => top::run(args, global.log_format),
+        What::Tap(args) => tap::run(args, global.log_format),
+        What::Edges(args) => edges::run(args, global.log_format),
+        What::Dashboard(args) => dashboard::run(args, global.log_format),
+        What::Inject(args) => inject::run(args, global),
+        What::Uninject(args) => inject::run_uninject(args, global),
+        What::Completions(args) => shell::completions(args, Arguments::command()),
+        What::Man(args) => shell::man(args, Arguments::command()),
     }
 }
 
@@ -146,6 +178,11 @@ const EXAMPLES: &str = "Examples:
   outrigger ca show web/tls.crt          say what a certificate is
   outrigger check --pre                  before an installation; `outrigger check` afterwards
   outrigger explain -n shop http://payments/charge
+  outrigger top -n shop                  the busiest routes of a namespace
+  outrigger tap deploy/orders -n shop    requests as they pass
+  outrigger edges -A                     who talks to whom
+  outrigger dashboard                    the page, in a browser
+  outrigger inject -f shop.yaml | kubectl apply -f -
 
 Exit codes: 0 done, 1 found faults, 2 wrong usage.";
 
@@ -159,7 +196,6 @@ mod tests {
 
     #[test]
     fn arguments_are_consistent() {
-        use clap::CommandFactory as _;
         Arguments::command().debug_assert();
     }
 }

@@ -15,6 +15,7 @@ mod links;
 mod lookup;
 mod names;
 mod objects;
+mod proven;
 mod slices;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -32,6 +33,7 @@ pub(crate) use links::{Backend, Parent, TargetRef};
 pub use links::{Destination, Target};
 pub(crate) use lookup::Served;
 pub use objects::*;
+pub use proven::Proven;
 pub use topic::{Changes, Topic};
 
 /// What does not change while the program runs.

@@ -22,9 +22,10 @@ use tonic::service::Routes;
 
 use crate::{
     admin::{self, Admin},
-    admission::{self, WebhookBundle},
+    admission::{self, Injector, Reviewers, WebhookBundle},
     identity::{ApiServer, CaSource, CaWatch, IssueService, TrustPublisher, serving},
     index::{Index, Settings},
+    inject,
     live::Live,
     observe::Metrics,
     publish::{Publisher, lease::Elector, refusals::Exchange},
@@ -61,8 +62,12 @@ pub struct Options {
     pub services: Vec<String>,
     /// The Lease of the election.
     pub lease: String,
-    /// The `ValidatingWebhookConfiguration` whose `caBundle` is kept up to date.
+    /// The configurations of webhooks, one of each kind, whose `caBundle` is kept up to date.
     pub webhook_name: String,
+    /// What injected proxies are like.
+    pub injection: inject::Settings,
+    /// Whether they are native sidecars.
+    pub native_sidecars: inject::NativeSidecars,
 }
 
 /// Why it does not run.
@@ -204,8 +209,10 @@ impl Server<'_> {
         tasks.spawn(trust(Arc::clone(&self.live), ca.clone()));
         let namespaces = self.live.namespaces();
         tasks.spawn(TrustPublisher::new(self.client.clone(), ca.clone()).run(self.leads.clone(), namespaces));
-        tasks.spawn(WebhookBundle::new(self.client.clone(), self.options.webhook_name.clone(), ca.clone()).run());
-        tasks.spawn(admission::serve(webhook, serving.clone(), cluster(self.options), stopped.clone()));
+        for bundle in [WebhookBundle::new, WebhookBundle::mutating] {
+            tasks.spawn(bundle(self.client.clone(), self.options.webhook_name.clone(), ca.clone()).run());
+        }
+        tasks.spawn(admission::serve(webhook, serving.clone(), self.reviewers()?, stopped.clone()));
         let outcomes = IntCounterVec::new(
             Opts::new("outrigger_control_plane_csr_total", "Certificates asked for, by what came of it"),
             &["outcome"],
@@ -217,6 +224,15 @@ impl Server<'_> {
         let tls = Arc::new(move || Arc::clone(&serving.borrow().discovery));
         serve::run(port, tls, routes, &self.live, is_set(stopped)).await?;
         Ok(())
+    }
+
+    /// Who answers the API server.
+    fn reviewers(&self) -> Result<Reviewers, prometheus::Error> {
+        let Options { injection, native_sidecars, .. } = self.options;
+        let live = Arc::clone(&self.live);
+        let injector = Injector::new(self.client.clone(), live, injection.clone(), *native_sidecars)?;
+        self.live.metrics.register(injector.metric())?;
+        Ok(Reviewers { cluster: cluster(self.options), injector: Some(Arc::new(injector)) })
     }
 
     /// The CA, however long it takes: the API server may be away.

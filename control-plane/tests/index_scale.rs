@@ -51,6 +51,7 @@ fn pod(namespace: &str, name: &str, ip: IpAddr, app: &str) -> Pod {
         host_network: false,
         ended: false,
         ports: [("http".into(), 8080)].into(),
+        proven: Default::default(),
         labels: Arc::new(
             [
                 ("app".into(), app.into()),

@@ -1,16 +1,19 @@
-//! The trust bundle in the webhook's configuration: the API server believes whom the mesh believes.
+//! The trust bundle in the webhooks' configurations: the API server believes whom the mesh believes.
 //!
 //! Every replica does it, as they all would write the same. Only what differs is written, so a configuration that the chart
 //! applies again is repaired once, and nobody fights over it.
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::{ByteString, api::admissionregistration::v1::ValidatingWebhookConfiguration};
+use k8s_openapi::{
+    ByteString,
+    api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+};
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
 
 use crate::identity::CaWatch;
@@ -18,18 +21,29 @@ use crate::identity::CaWatch;
 /// Before a failed write is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Keeps `caBundle` of one `ValidatingWebhookConfiguration` equal to the trust bundle.
+/// Keeps `caBundle` of one configuration of webhooks equal to the trust bundle.
 pub struct WebhookBundle {
-    api: Api<ValidatingWebhookConfiguration>,
+    api: Api<DynamicObject>,
+    kind: String,
     name: String,
     ca: CaWatch,
 }
 
 impl WebhookBundle {
-    /// For the configuration called `name`.
+    /// For the `ValidatingWebhookConfiguration` called `name`.
     #[must_use]
     pub fn new(client: Client, name: String, ca: CaWatch) -> Self {
-        Self { api: Api::all(client), name, ca }
+        Self::of(client, &ApiResource::erase::<ValidatingWebhookConfiguration>(&()), name, ca)
+    }
+
+    /// For the `MutatingWebhookConfiguration` called `name`.
+    #[must_use]
+    pub fn mutating(client: Client, name: String, ca: CaWatch) -> Self {
+        Self::of(client, &ApiResource::erase::<MutatingWebhookConfiguration>(&()), name, ca)
+    }
+
+    fn of(client: Client, resource: &ApiResource, name: String, ca: CaWatch) -> Self {
+        Self { api: Api::all_with(client, resource), kind: resource.kind.clone(), name, ca }
     }
 
     /// Until the CA is gone. Needs `get`, `list`, `watch` and `patch` of that one configuration.
@@ -39,7 +53,8 @@ impl WebhookBundle {
         loop {
             let wrote = self.write().await;
             if let Err(error) = &wrote {
-                tracing::warn!(%error, name = self.name, "the webhook's caBundle could not be written; trying again");
+                let (kind, name) = (&self.kind, &self.name);
+                tracing::warn!(%error, kind, name, "the webhook's caBundle could not be written; trying again");
             }
             tokio::select! {
                 () = sleep(RETRY), if wrote.is_err() => {}
@@ -54,13 +69,14 @@ impl WebhookBundle {
     /// # Errors
     /// What the API server said.
     pub async fn write(&mut self) -> Result<bool, kube::Error> {
-        let bundle = ByteString(self.ca.borrow_and_update().bundle.to_pem().into_bytes());
+        let bundle = json!(ByteString(self.ca.borrow_and_update().bundle.to_pem().into_bytes()));
         let Some(found) = self.api.get_opt(&self.name).await? else { return Ok(false) };
-        let webhooks = found.webhooks.unwrap_or_default();
+        let webhooks = found.data.get("webhooks").and_then(Value::as_array);
         let differing: Vec<_> = webhooks
-            .iter()
-            .filter(|webhook| webhook.client_config.ca_bundle.as_ref() != Some(&bundle))
-            .map(|webhook| json!({ "name": webhook.name, "clientConfig": { "caBundle": bundle } }))
+            .into_iter()
+            .flatten()
+            .filter(|webhook| webhook["clientConfig"]["caBundle"] != bundle)
+            .map(|webhook| json!({ "name": webhook["name"], "clientConfig": { "caBundle": bundle } }))
             .collect();
         if differing.is_empty() {
             return Ok(false);

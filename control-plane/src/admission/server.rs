@@ -1,7 +1,7 @@
-//! HTTPS for the API server: one path, bounded in size, time and number.
+//! HTTPS for the API server: two paths, bounded in size, time and number.
 //!
 //! Every pod reaches the port, so a connection is accepted at once and counted, in all and by address, and one that says nothing goes
-//! soon; so nobody can hold all of it. Beyond a bound the answer is an error or the end, and what then happens to the document is for the webhook's `failurePolicy` to say. The
+//! soon; so one alone cannot hold all of it. Beyond a bound the answer is an error or the end, and what then happens to the document is for the webhook's `failurePolicy` to say. The
 //! compiler runs on threads of its own, so that a document that takes long holds up no other connection.
 
 use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -20,26 +20,34 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::answer;
+use super::{
+    mutate::{self, Injector},
+    review::{self, BadReview, answer},
+};
 use crate::{
     identity::serving::Serving,
     places::{Place, Places, speaks},
 };
 
-/// Where reviews are sent to.
+/// Where reviews of documents are sent to.
 pub const PATH: &str = "/validate";
+/// Where reviews of pods are sent to.
+pub const MUTATE: &str = "/mutate";
 
 /// Largest review: the object, the one before it, and what surrounds them. An object of etcd has at most 1.5 MiB.
 const MAX_BODY: usize = 4 * 1024 * 1024;
-/// Connections at once. An API server keeps a few; there are few API servers.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections at once. An API server keeps a few; there are few API servers. So many addresses would have to be used to the full
+/// by somebody who wants all of them.
+const MAX_CONNECTIONS: usize = 1024;
 /// Of one address. An API server makes a connection for each review that runs, and 200 changes of all kinds run in it at a time;
-/// reviews are of a few kinds that people write.
+/// reviews are of pods that are made and of a few kinds that people write.
 const PER_ADDRESS: usize = 128;
 /// An API server speaks at once, and a handshake takes milliseconds.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(3);
 /// Compilations at once; the rest wait.
 const MAX_COMPILATIONS: usize = 4;
+/// Reviews of pods at once, which may wait for the API server; the rest wait. A rollout creates pods by the hundred.
+const MAX_INJECTIONS: usize = 32;
 /// For head and body, each; the API server itself gives up after 10 s or less.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Before the next attempt to accept, when the system is out of descriptors.
@@ -50,10 +58,14 @@ const BREATH: Duration = Duration::from_millis(100);
 pub async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Arc<Serving>>,
-    cluster: Cluster,
+    reviewers: Reviewers,
     mut stop: watch::Receiver<bool>,
 ) {
-    let state = Arc::new(State { cluster, compilations: Arc::new(Semaphore::new(MAX_COMPILATIONS)) });
+    let state = Arc::new(State {
+        reviewers,
+        compilations: Arc::new(Semaphore::new(MAX_COMPILATIONS)),
+        injections: Arc::new(Semaphore::new(MAX_INJECTIONS)),
+    });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let places = Places::new(PER_ADDRESS, PER_ADDRESS);
     let mut connections = JoinSet::new();
@@ -86,9 +98,18 @@ pub async fn serve(
     drop(timeout(PATIENCE, async { while connections.join_next().await.is_some() {} }).await);
 }
 
+/// Who answers.
+pub struct Reviewers {
+    /// The cluster that documents are judged for.
+    pub cluster: Cluster,
+    /// Who answers for pods, if anybody does.
+    pub injector: Option<Arc<Injector>>,
+}
+
 struct State {
-    cluster: Cluster,
+    reviewers: Reviewers,
     compilations: Arc<Semaphore>,
+    injections: Arc<Semaphore>,
 }
 
 /// Room for a connection of `peer`, if there is some.
@@ -139,8 +160,10 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn respond(request: Request<Incoming>, state: &Arc<State>) -> Response<Full<Bytes>> {
-    if request.uri().path() != PATH {
-        return plain(StatusCode::NOT_FOUND, format!("reviews go to {PATH}"));
+    let path = request.uri().path();
+    let injector = state.reviewers.injector.clone().filter(|_| path == MUTATE);
+    if path != PATH && injector.is_none() {
+        return plain(StatusCode::NOT_FOUND, format!("reviews go to {PATH} and {MUTATE}"));
     }
     if request.method() != Method::POST {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "reviews are POSTed".to_owned());
@@ -150,32 +173,73 @@ async fn respond(request: Request<Incoming>, state: &Arc<State>) -> Response<Ful
         Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE, format!("at most {MAX_BODY} bytes, whole")),
         Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time".to_owned()),
     };
-    match timeout(PATIENCE, compile(body, state)).await {
-        Ok(response) => response,
+    let answered = timeout(PATIENCE, async {
+        match injector {
+            Some(injector) => mutate(body, injector, state).await,
+            None => compile(body, state).await,
+        }
+    });
+    match answered.await {
+        Ok(Ok(answer)) => reviewed(answer),
+        Ok(Err(response)) => *response,
         Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the review takes too long".to_owned()),
     }
 }
 
+/// What is sent, or instead of it.
+type Answer = Result<Vec<u8>, Box<Response<Full<Bytes>>>>;
+
 /// The permit goes with the thread: a compilation that nobody waits for any more still counts.
-async fn compile(body: Bytes, state: &Arc<State>) -> Response<Full<Bytes>> {
-    let Ok(turn) = Arc::clone(&state.compilations).acquire_owned().await else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "the webhook stops".to_owned());
-    };
+async fn compile(body: Bytes, state: &Arc<State>) -> Answer {
+    let turn = turn(&state.compilations).await?;
     let shared = Arc::clone(state);
-    let answered = tokio::task::spawn_blocking(move || {
+    aside(move || {
         let _turn = turn;
-        answer(&body, &shared.cluster)
-    });
-    match answered.await {
-        Ok(Ok(answer)) => {
-            let mut response = Response::new(Full::new(Bytes::from(answer)));
-            let json = header::HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            response
-        }
-        Ok(Err(bad)) => plain(StatusCode::BAD_REQUEST, bad.to_string()),
-        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the review failed".to_owned()),
+        answer(&body, &shared.reviewers.cluster)
+    })
+    .await
+}
+
+async fn mutate(body: Bytes, injector: Arc<Injector>, state: &Arc<State>) -> Answer {
+    let turn = turn(&state.injections).await?;
+    let asked = aside(move || review::Request::read(&body)).await?;
+    if !mutate::concerns(&asked) {
+        return asked.answer(serde_json::json!({ "allowed": true }), &[]).map_err(|bad| failed(&bad));
     }
+    let (context, settings) = injector.knowledge(&asked).await.map_err(|error| {
+        Box::new(plain(StatusCode::SERVICE_UNAVAILABLE, format!("the pod cannot be reviewed: {error}")))
+    })?;
+    aside(move || {
+        let _turn = turn;
+        injector.answer(&asked, &context, &settings)
+    })
+    .await
+}
+
+async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Box<Response<Full<Bytes>>>> {
+    let stops = |_| Box::new(plain(StatusCode::SERVICE_UNAVAILABLE, "the webhook stops".to_owned()));
+    Arc::clone(turns).acquire_owned().await.map_err(stops)
+}
+
+/// Work that would hold up other connections, on a thread of its own.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BadReview> + Send + 'static,
+) -> Result<T, Box<Response<Full<Bytes>>>> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|bad| failed(&bad)),
+        Err(_) => Err(Box::new(plain(StatusCode::INTERNAL_SERVER_ERROR, "the review failed".to_owned()))),
+    }
+}
+
+fn failed(bad: &BadReview) -> Box<Response<Full<Bytes>>> {
+    Box::new(plain(StatusCode::BAD_REQUEST, bad.to_string()))
+}
+
+fn reviewed(answer: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(answer)));
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {

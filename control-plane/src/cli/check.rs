@@ -5,8 +5,10 @@
 
 mod cluster;
 mod crds;
+mod injection;
 mod mesh;
 mod report;
+mod skew;
 
 use std::io::{self, IsTerminal as _};
 
@@ -22,7 +24,7 @@ pub(super) struct Args {
     /// Before an installation: only what the cluster must have, and what you must be allowed to do
     #[arg(long)]
     pre: bool,
-    /// Name of the ValidatingWebhookConfiguration
+    /// Name of the webhook configurations
     #[arg(long, default_value = "outrigger", value_name = "NAME")]
     webhook: String,
     #[command(flatten)]

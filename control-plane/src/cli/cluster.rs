@@ -1,6 +1,10 @@
 //! How a command reaches a cluster: as `kubectl` would.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kube::{
     Client, Config,
@@ -25,7 +29,9 @@ impl ClusterArgs {
     /// A client, without asking anything yet. The error says what is missing.
     pub(super) async fn client(&self) -> Result<Client, String> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let file = self.kubeconfig.as_ref().filter(|path| !path.as_os_str().is_empty());
+        // A list of files is merged as kubectl merges it, which the library does for the variable alone.
+        let one = |path: &&PathBuf| !path.as_os_str().is_empty() && !is_list(path);
+        let file = self.kubeconfig.as_ref().filter(one);
         let mut config = match file {
             Some(path) => {
                 let failed = |e: &dyn std::error::Error| format!("the kubeconfig {}: {}", path.display(), chain(e));
@@ -42,6 +48,11 @@ impl ClusterArgs {
         config.default_retry = false;
         Client::try_from(config).map_err(|e| chain(&e))
     }
+}
+
+/// True for `a:b`, which the variable may be.
+fn is_list(path: &Path) -> bool {
+    env::var_os("KUBECONFIG").is_some_and(|list| list == path.as_os_str() && env::split_paths(&list).count() > 1)
 }
 
 /// People wait for it.

@@ -6,8 +6,11 @@ use anyhow::{Context as _, Result};
 use outrigger_config::identity::DEFAULT_TRUST_DOMAIN;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use super::{DONE, Global, LogFormat};
-use crate::run::{self, Options};
+use super::{DONE, Global, LogFormat, Usage};
+use crate::{
+    inject,
+    run::{self, Options},
+};
 
 /// Run the control plane: watch the cluster, feed the proxies, issue identities
 #[derive(Debug, clap::Args)]
@@ -58,29 +61,33 @@ pub(crate) struct Args {
     /// Lease by which replicas agree on who writes status
     #[arg(long, env = "OUTRIGGER_LEASE", default_value = "outrigger-control-plane", value_name = "NAME")]
     lease: String,
-    /// ValidatingWebhookConfiguration whose caBundle is kept up to date
+    /// ValidatingWebhookConfiguration and MutatingWebhookConfiguration whose caBundle is kept up to date
     #[arg(long, env = "OUTRIGGER_WEBHOOK_NAME", default_value = "outrigger", value_name = "NAME")]
     webhook_name: String,
+    #[command(flatten)]
+    injection: inject::Flags,
 }
 
 pub(crate) fn run(args: &Args, global: Global) -> Result<u8> {
+    let options = options(args)?;
     log(global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("outrigger")
         .build()
         .context("starting the runtime")?;
-    let outcome = runtime.block_on(run::run(options(args)));
+    let outcome = runtime.block_on(run::run(options));
     // What still runs has nothing to finish.
     runtime.shutdown_background();
     outcome?;
     Ok(DONE)
 }
 
-fn options(args: &Args) -> Options {
+fn options(args: &Args) -> Result<Options> {
     let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     let name = args.name.clone().unwrap_or_else(host);
-    Options {
+    let injection = args.injection.settings(&args.namespace, &args.trust_domain, &args.cluster_domain);
+    Ok(Options {
         kubeconfig: args.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty()),
         namespace: args.namespace.clone(),
         trust_domain: args.trust_domain.clone(),
@@ -95,7 +102,9 @@ fn options(args: &Args) -> Options {
         services: args.service.clone(),
         lease: args.lease.clone(),
         webhook_name: args.webhook_name.clone(),
-    }
+        injection: injection.map_err(|error| Usage(error.to_string()))?,
+        native_sidecars: args.injection.native_sidecars,
+    })
 }
 
 /// Diagnostics go to stderr; `RUST_LOG` says more precisely than `-v` what is wanted.

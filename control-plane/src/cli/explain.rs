@@ -110,7 +110,7 @@ fn query(args: &Args) -> String {
 }
 
 /// Everything but what is safe anywhere in a URL (RFC 3986 2.3).
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     let byte = |b: u8| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") };
     text.bytes().map(byte).collect()

@@ -28,6 +28,12 @@ pub(crate) struct Served<'i> {
 }
 
 impl Index {
+    /// Labels of a namespace. `None`: it is not known, or not yet.
+    pub(crate) fn namespace_labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        let labels = &self.namespaces.get(name)?.labels;
+        Some(labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect())
+    }
+
     /// The pods that the selector of a Service selects. Without a selector: none.
     pub(crate) fn selected(&self, service: &Service) -> BTreeSet<ObjectName> {
         if service.selector.is_empty() {
@@ -124,7 +130,7 @@ impl Index {
         discovery::Endpoint {
             address: address.to_string(),
             state: state.into(),
-            identity: pod.map(|p| self.identity(p)).unwrap_or_default(),
+            identity: pod.map(|p| self.identity(p, address.port())).unwrap_or_default(),
             zone: endpoint.zone.to_string(),
             for_zones,
             weight: 0,
@@ -140,9 +146,10 @@ impl Index {
         }
     }
 
-    /// What a meshed pod proves to be; empty for others. A pod on its node's network has no proxy in front of it.
-    pub(crate) fn identity(&self, pod: &Pod) -> String {
-        if !pod.meshed || pod.host_network {
+    /// What a meshed pod proves to be at a port that its proxy answers at; empty for others. A pod on its node's network has no
+    /// proxy in front of it.
+    pub(crate) fn identity(&self, pod: &Pod, port: u16) -> String {
+        if !pod.meshed || pod.host_network || !pod.proven.has(port) {
             return String::new();
         }
         spiffe_id(&self.settings.trust_domain, &pod.at.namespace, &pod.account)

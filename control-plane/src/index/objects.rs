@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use outrigger_config::documents::Kind;
 
+use super::proven::Proven;
+
 /// Namespace and name; the namespace is empty for what has none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectName {
@@ -156,6 +158,8 @@ pub struct Pod {
     pub account: Arc<str>,
     /// Whether a proxy of the mesh stands in front of it.
     pub meshed: bool,
+    /// At which ports it does, if so.
+    pub proven: Proven,
     /// Shares the addresses of its node: its address says nothing about it.
     pub host_network: bool,
     /// Has ended: its addresses may be another's already.

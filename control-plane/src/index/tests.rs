@@ -45,6 +45,7 @@ pub(crate) fn pod(namespace: &str, name: &str, ip: &str, app: &str) -> Pod {
         ips: ip.split(',').filter_map(|a| a.parse().ok()).collect(),
         account: app.into(),
         meshed: true,
+        proven: Default::default(),
         host_network: false,
         ended: false,
         ports: [("http".into(), 8080)].into(),

@@ -53,7 +53,7 @@ fn pod_endpoint(index: &Index, pod: &Pod, address: SocketAddr) -> Endpoint {
     Endpoint {
         address: address.to_string(),
         state: State::Ready.into(),
-        identity: index.identity(pod),
+        identity: index.identity(pod, address.port()),
         pod: pod.at.name.to_string(),
         ..Endpoint::default()
     }

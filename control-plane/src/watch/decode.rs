@@ -11,16 +11,16 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::Resource;
-use crate::index::{
-    Document, EndpointState, Grant, Namespace, Object, ObjectKind, ObjectName, Pod, Service, ServiceKind, ServicePort,
-    Slice, SliceEndpoint, TargetPort,
+use crate::{
+    index::{
+        Document, EndpointState, Grant, Namespace, Object, ObjectKind, ObjectName, Pod, Proven, Service, ServiceKind,
+        ServicePort, Slice, SliceEndpoint, TargetPort,
+    },
+    inject::{PROXY_CONTAINER, REDIRECT_CONTAINER},
 };
 
 #[cfg(test)]
 mod tests;
-
-/// Name of the proxy's container: a pod that has it, as a container or a sidecar, is in the mesh.
-pub(crate) const PROXY_CONTAINER: &str = "outrigger-proxy";
 
 /// An object as it arrives.
 pub(crate) trait Arrived: DeserializeOwned + Clone + Send + 'static {
@@ -97,7 +97,11 @@ part! {
         service_account_name: Arc<str>, host_network: bool,
         containers: Option<Vec<Container>>, init_containers: Option<Vec<Container>>,
     }
-    Container { name: String, ports: Option<Vec<ContainerPort>>, restart_policy: Option<String>, }
+    Container {
+        name: String, ports: Option<Vec<ContainerPort>>, restart_policy: Option<String>,
+        args: Option<Vec<String>>, env: Option<Vec<Variable>>,
+    }
+    Variable { name: String, value: Option<String>, }
     ContainerPort { name: Arc<str>, container_port: u16, protocol: Option<String>, }
     PodStatus { phase: String, #[serde(rename = "podIP")] pod_ip: String, #[serde(rename = "podIPs")] pod_ips: Option<Vec<PodIp>>, }
     PodIp { ip: String, }
@@ -148,6 +152,7 @@ impl Arrived for AnyPod {
         let containers = self.spec.containers.unwrap_or_default();
         let first = self.spec.init_containers.unwrap_or_default();
         let meshed = containers.iter().chain(&first).any(|c| c.name == PROXY_CONTAINER);
+        let proven = proven(&containers, &first);
         // Of the containers that run before the others, sidecars alone go on serving.
         let sidecars = first.into_iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
         let ports = containers.into_iter().chain(sidecars).filter(|c| c.name != PROXY_CONTAINER);
@@ -163,12 +168,27 @@ impl Arrived for AnyPod {
             ips,
             account: non_empty(self.spec.service_account_name, "default"),
             meshed,
+            proven,
             host_network: self.spec.host_network,
             ended: matches!(self.status.phase.as_str(), "Succeeded" | "Failed"),
             ports: ports.map(|p| (p.name, p.container_port)).collect(),
             labels: Arc::new(self.metadata.labels.unwrap_or_default()),
         };
         Some(Object::Pod(pod).into())
+    }
+}
+
+/// At which ports the proxy among these containers answers. One that nobody injected is taken for one whose pod is captured.
+fn proven(containers: &[Container], first: &[Container]) -> Proven {
+    let named = |name: &str| first.iter().chain(containers).find(|c| c.name == name);
+    if let Some(capture) = named(REDIRECT_CONTAINER) {
+        return Proven::captured(capture.args.iter().flatten().map(String::as_str));
+    }
+    let variables = || named(PROXY_CONTAINER).into_iter().flat_map(|c| c.env.iter().flatten());
+    let value = |name: &str| variables().find(|v| v.name == name).and_then(|v| v.value.as_deref());
+    match value("OUTRIGGER_EXPLICIT") {
+        Some("true") => Proven::listed(value("OUTRIGGER_INBOUND_LISTENERS").unwrap_or_default()),
+        _ => Proven::default(),
     }
 }
 

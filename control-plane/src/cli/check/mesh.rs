@@ -13,7 +13,7 @@ use k8s_openapi::{
 use kube::{Api, api::ListParams};
 use outrigger_config::identity::{CONTROL_PLANE_ACCOUNT, INJECT_LABEL, TRUST_CONFIG_MAP, TRUST_CONFIG_MAP_KEY};
 
-use super::{Context, Line};
+use super::{Context, Line, injection, skew};
 use crate::ca;
 
 /// Roots that end sooner are worth a warning: replacing one takes days, not minutes.
@@ -27,6 +27,7 @@ const PROXY: &str = "outrigger-proxy";
 
 pub(super) async fn control_plane(context: &Context) -> Vec<Line> {
     let mut lines = vec![replicas(context).await];
+    lines.extend(skew::control_plane(context).await);
     let trust: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.namespace);
     let bundle = match trust.get_opt(TRUST_CONFIG_MAP).await {
         Ok(map) => map.and_then(|map| map.data).and_then(|mut data| data.remove(TRUST_CONFIG_MAP_KEY)),
@@ -37,6 +38,7 @@ pub(super) async fn control_plane(context: &Context) -> Vec<Line> {
     };
     lines.extend(roots(context, bundle.as_deref()));
     lines.push(webhook(context, bundle.as_deref()).await);
+    lines.extend(injection::injection(context, bundle.as_deref()).await);
     lines
 }
 
@@ -179,9 +181,7 @@ impl Membership {
         let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
         if let Some(proxy) = containers.into_iter().find(|container| container.name == PROXY) {
             let image = proxy.image.as_deref().unwrap_or_default();
-            // A digest, or no tag at all, says nothing of the version.
-            let tag = image.rsplit('/').next().filter(|name| !name.contains('@')).and_then(|n| n.split_once(':'));
-            let same = tag.is_none_or(|(_, tag)| tag.trim_start_matches('v') == VERSION);
+            let same = skew::version(image).is_none_or(|version| version == VERSION);
             return if same { Self::Meshed } else { Self::Stale };
         }
         let own = pod.metadata.labels.as_ref().and_then(|labels| labels.get(INJECT_LABEL)).map(String::as_str);

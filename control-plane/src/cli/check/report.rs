@@ -52,6 +52,10 @@ impl Line {
         Self { name, result: Outcome::Fault, message: message.into(), remedy: Some(remedy.into()) }
     }
 
+    pub(super) fn skipped(name: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, result: Outcome::Skipped, message: message.into(), remedy: Some(remedy.into()) }
+    }
+
     /// `what` could not be asked.
     pub(super) fn failed(name: &'static str, what: &str, error: &kube::Error) -> Self {
         match error {
@@ -104,7 +108,8 @@ impl Report {
         }
         let count = |result| self.checks.iter().filter(|check| check.line.result == result).count();
         let (faults, warnings) = (count(Outcome::Fault), count(Outcome::Warning));
-        text.push_str(&format!("{faults} faults, {warnings} warnings\n"));
+        let some = |n: usize, what| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        text.push_str(&format!("{}, {}\n", some(faults, "fault"), some(warnings, "warning")));
         text
     }
 }
@@ -124,7 +129,7 @@ mod tests {
         let text = report.text(false);
         assert_eq!(
             text,
-            "a\n  ok       fine\n  warning  soon\n           -> do this\nb\n  FAULT    broken\n           -> do that\n1 faults, 1 warnings\n"
+            "a\n  ok       fine\n  warning  soon\n           -> do this\nb\n  FAULT    broken\n           -> do that\n1 fault, 1 warning\n"
         );
         assert!(report.text(true).contains("\x1b[31mFAULT"));
         let json = serde_json::to_value(&report).unwrap();

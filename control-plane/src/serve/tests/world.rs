@@ -77,6 +77,7 @@ impl World {
             ips: vec!["10.9.9.9".parse().unwrap()],
             account: account.into(),
             meshed: true,
+            proven: Default::default(),
             host_network: false,
             ended: false,
             ports: Arc::new([]),

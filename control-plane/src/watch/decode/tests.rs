@@ -39,6 +39,31 @@ fn a_pod_is_its_addresses_account_and_ports() {
 }
 
 #[test]
+fn a_pod_proves_itself_where_its_proxy_answers() {
+    let proves = |first: Value, port: u16| {
+        let pod = json!({ "metadata": { "name": "x", "namespace": "y" }, "spec": { "initContainers": first } });
+        let Some(Object::Pod(pod)) = read::<AnyPod>(ObjectKind::Pod, pod) else { panic!() };
+        pod.meshed && pod.proven.has(port)
+    };
+    let proxy = |env: Value| json!({ "name": "outrigger-proxy", "env": env });
+    let capture = |args: &[&str]| json!({ "name": "outrigger-redirect", "args": args });
+    let captured = |args: &[&str]| json!([proxy(json!([])), capture(args)]);
+    assert!(proves(captured(&["redirect", "install"]), 8080));
+    // The admin port speaks plaintext, to Prometheus in the mesh, too; so does what the pod's annotations leave out.
+    assert!(!proves(captured(&["redirect", "install"]), 9990));
+    assert!(!proves(captured(&["redirect", "install", "--skip-inbound-ports", "8080"]), 8080));
+    // Where nothing is captured, the app has its ports to itself, but for those that the proxy has taken over.
+    let explicit = |listeners: &str| {
+        let listeners = json!({ "name": "OUTRIGGER_INBOUND_LISTENERS", "value": listeners });
+        json!([proxy(json!([{ "name": "OUTRIGGER_EXPLICIT", "value": "true" }, { "name": "POD_IP" }, listeners]))])
+    };
+    assert!(proves(explicit("8080=18080"), 8080));
+    assert!(!proves(explicit("8080=18080"), 8081));
+    // A proxy that nobody injected.
+    assert!(proves(json!([proxy(json!([{ "name": "POD_IP", "valueFrom": {} }]))]), 8080));
+}
+
+#[test]
 fn services_are_of_three_kinds() {
     let service = |spec: Value| {
         let object = json!({ "metadata": { "name": "a", "namespace": "n", "creationTimestamp": "2026-01-01T00:00:00Z" }, "spec": spec });

@@ -19,12 +19,16 @@ want openssl openssl
 want nginx nginx-light
 want nghttp nghttp2-client
 want nghttpd nghttp2-server
+want chromium chromium
 want node nodejs
 want npm npm
 want go golang-go
 want ip iproute2
 want prlimit util-linux
 want nft nftables
+want promtool prometheus
+want iptables-nft-restore iptables
+want setpriv util-linux
 want java default-jre-headless
 [ -r /usr/share/java/zookeeper.jar ] || missing="$missing libzookeeper-java"
 python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
@@ -90,5 +94,42 @@ if ! cmp -s "$here/kube/go.mod" "$kube" || [ ! -x "$target/test-tools/kube-apise
         done
     )
     cp "$here/kube/go.mod" "$kube"
+fi
+
+# Helm, pinned in tests/helm/go.mod, apart from the API server's module: the two need not agree on a release of Kubernetes.
+helm=$target/test-tools/.helm
+if ! cmp -s "$here/helm/go.mod" "$helm" || [ ! -x "$target/test-tools/helm" ]; then
+    say "helm"
+    (
+        cd "$here/helm"
+        export CGO_ENABLED=0 GOFLAGS="-buildvcs=false ${GOFLAGS:-}"
+        version=$(go list -m -f '{{.Version}}' helm.sh/helm/v3)
+        minor=$(go list -m -f '{{.Version}}' k8s.io/client-go)
+        minor=${minor#v0.}
+        x=helm.sh/helm/v3
+        # The release of Kubernetes that `helm template` and `helm lint` suppose: v1.20 where nobody says one.
+        flags="-s -w -X $x/internal/version.version=$version"
+        for package in chartutil lint/rules; do
+            flags="$flags -X $x/pkg/$package.k8sVersionMajor=1 -X $x/pkg/$package.k8sVersionMinor=${minor%%.*}"
+        done
+        go build -trimpath -o "$target/test-tools/helm" -ldflags "$flags" helm.sh/helm/v3/cmd/helm
+    )
+    cp "$here/helm/go.mod" "$helm"
+fi
+
+# The CRDs of the Prometheus operator, which the chart's monitors and alerts are checked against: files of its Go module, by their sum.
+operator=$target/test-tools/prometheus-operator
+release=v0.85.0 sum=h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=
+if [ ! -f "$operator/.$release" ]; then
+    say "CRDs of the Prometheus operator"
+    rm -rf "$operator"
+    mkdir "$operator"
+    (cd "$operator" && go mod download -json "github.com/prometheus-operator/prometheus-operator@$release" >module.json)
+    grep -q "\"Sum\": \"$sum\"" "$operator/module.json" || { say "another prometheus-operator than $sum"; exit 1; }
+    dir=$(sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' "$operator/module.json")
+    for kind in podmonitors prometheusrules servicemonitors; do
+        cat "$dir/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" >"$operator/$kind.yaml"
+    done
+    touch "$operator/.$release"
 fi
 say "done"

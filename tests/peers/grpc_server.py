@@ -61,7 +61,7 @@ class Echo(echo_pb2_grpc.EchoServicer):
 def main():
     server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
     echo_pb2_grpc.add_EchoServicer_to_server(Echo(), server)
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    print(server.add_insecure_port(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:0"), flush=True)
     server.start()
     server.wait_for_termination()
 

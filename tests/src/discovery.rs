@@ -6,22 +6,17 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs, io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
-    pin::Pin,
+    process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use outrigger_config::discovery::{
-    Absent, Acknowledge, Binding, ControlMessage, Document, Endpoint, EndpointDelta, GoAway, IssueRequest,
-    IssueResponse, ProxyMessage, Refuse, Resource, Service, Subscribe, TrustBundle, Welcome, Workload, WorkloadPort,
-    control_message,
-    discovery_server::{Discovery, DiscoveryServer},
-    identity_server::{Identity, IdentityServer},
-    proxy_message::Message,
-    resource::Body,
+    Acknowledge, Binding, ControlMessage, Document, Endpoint, EndpointDelta, GoAway, Refuse, Resource, Service,
+    Workload, WorkloadPort, control_message, discovery_server::DiscoveryServer, identity_server::IdentityServer,
+    proxy_message::Message, resource::Body,
 };
 use rustls::{
     RootCertStore, ServerConfig,
@@ -29,20 +24,16 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    sync::mpsc,
-    task::JoinSet,
-};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::{Server, server::Connected},
-};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, transport::Server};
 
-use crate::{LONG, Proxy, eventually, pki::Ca};
+use crate::{LONG, Proxy, eventually, netns::Pod, pki::Ca};
+
+mod double;
+
+use double::{Double, Secured};
 
 /// Who the control plane is.
 pub const CONTROL_PLANE: &str = "spiffe://cluster.local/ns/outrigger-system/sa/outrigger-control-plane";
@@ -95,11 +86,23 @@ impl ControlPlane {
     /// The same with another identity.
     #[must_use]
     pub fn start_as(id: &str) -> Self {
+        Self::start_on(id, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// One that pods in network namespaces reach at an address of the test process.
+    #[must_use]
+    pub fn start_at(ip: IpAddr) -> Self {
+        let this = Self::start_on(CONTROL_PLANE, ip);
+        this.open_files();
+        this
+    }
+
+    fn start_on(id: &str, ip: IpAddr) -> Self {
         let ca = Ca::new("mesh");
         let dir = TempDir::new().expect("a temporary directory");
         fs::write(dir.path().join("ca.crt"), ca.pem()).expect("the directory is writable");
         fs::write(dir.path().join("token"), "first").expect("the directory is writable");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let listener = TcpListener::bind((ip, 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound listener");
         let state = State { lifetime: Duration::from_secs(3600), ..State::default() };
         let mut this = Self {
@@ -330,6 +333,33 @@ impl ControlPlane {
         version
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets every user read the pod's files.
+    fn open_files(&self) {
+        for path in [self.dir.path().to_owned(), self.file("token"), self.file("ca.crt")] {
+            let mode = if path.is_dir() { 0o755 } else { 0o644 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("the file is ours");
+        }
+    }
+
+    /// Starts the proxy of `account` in a pod with `command`, at the ports and addresses that an injected one has, without
+    /// waiting.
+    #[must_use]
+    #[track_caller]
+    pub fn proxy_in(&self, pod: &Pod, account: &str, mut command: Command) -> Proxy {
+        command.args(["run", "--control-plane", &self.address.to_string()]);
+        command.arg("--trust-bundle").arg(self.file("ca.crt")).arg("--token").arg(self.file("token"));
+        command.args(["--pod-namespace", "shop", "--pod-name", &format!("{account}-1"), "--service-account", account]);
+        command.args(["--pod-ips", &format!("{},{}", pod.ip(), pod.ip6()), "--workers", "1"]);
+        command.args(["--admin", &format!("{}:9990", pod.ip())]);
+        Proxy::spawn_command(command)
+    }
+
     /// Starts the proxy of the pod and waits until it is ready.
     #[must_use]
     #[track_caller]
@@ -350,10 +380,7 @@ impl ControlPlane {
     #[must_use]
     #[track_caller]
     pub fn proxy_as(&self, uid: u32, more: &[&str]) -> Proxy {
-        for path in [self.dir.path().to_owned(), self.file("token"), self.file("ca.crt")] {
-            let mode = if path.is_dir() { 0o755 } else { 0o644 };
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("the file is ours");
-        }
+        self.open_files();
         self.with_arguments(more, |args| Proxy::spawn_as(uid, args))
     }
 
@@ -415,145 +442,4 @@ pub fn port(port: u16, mtls: &str) -> WorkloadPort {
 
 fn der(pem: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate")
-}
-
-#[derive(Clone)]
-struct Double {
-    ca: Arc<Ca>,
-    state: Arc<Mutex<State>>,
-}
-
-impl Double {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn got(&self, stream: usize, message: Message) {
-        let mut state = self.state();
-        state.got.push((stream, message.clone()));
-        match message {
-            Message::Subscribe(Subscribe { key, known_version }) => {
-                let State { resources, streams, .. } = &mut *state;
-                let Some(peer) = streams.iter_mut().find(|p| p.number == stream) else { return };
-                peer.has.insert(key.clone(), known_version);
-                let lasting = key.starts_with("address/") || key.starts_with("name/");
-                let Some(found) = resources.get(&key) else {
-                    if lasting {
-                        let body = Some(Body::Absent(Absent { reason: "not of the mesh".into() }));
-                        peer.put(Resource { key, version: "absent".into(), body });
-                    }
-                    return;
-                };
-                let first = match &found.body {
-                    Some(Body::Binding(binding)) => vec![binding.service.clone()],
-                    Some(Body::Service(service)) => service.references.clone(),
-                    _ => Vec::new(),
-                };
-                for resource in first.iter().filter_map(|key| resources.get(key)).chain([found]) {
-                    peer.put(resource.clone());
-                }
-            }
-            Message::Unsubscribe(unsubscribe) => {
-                if let Some(peer) = state.streams.iter_mut().find(|p| p.number == stream) {
-                    // What was sent for it alone goes with it; here nothing is shared.
-                    peer.has.remove(&unsubscribe.key);
-                    peer.has.retain(|key, _| !key.starts_with("service/"));
-                }
-            }
-            Message::Hello(_) | Message::Acknowledge(_) | Message::Refuse(_) => {}
-        }
-    }
-}
-
-#[tonic::async_trait]
-impl Discovery for Double {
-    type StreamStream = ReceiverStream<Result<ControlMessage, Status>>;
-
-    async fn stream(&self, request: Request<Streaming<ProxyMessage>>) -> Result<Response<Self::StreamStream>, Status> {
-        let mut incoming = request.into_inner();
-        let (send, receiver) = mpsc::channel(4096);
-        let welcome = Welcome {
-            protocol: 1,
-            replica: "double".into(),
-            trust_domain: "cluster.local".into(),
-            cluster_domain: "cluster.local".into(),
-            mesh_namespace: "outrigger-system".into(),
-            ..Welcome::default()
-        };
-        let stream = {
-            let mut state = self.state();
-            let number = state.opened;
-            state.opened += 1;
-            let peer = Peer { number, send, has: HashMap::new() };
-            peer.send(control_message::Message::Welcome(welcome));
-            state.streams.push(peer);
-            number
-        };
-        let double = self.clone();
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = incoming.next().await {
-                if let Some(message) = message.message {
-                    double.got(stream, message);
-                }
-            }
-        });
-        while self.state().holds {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-}
-
-#[tonic::async_trait]
-impl Identity for Double {
-    async fn issue(&self, request: Request<IssueRequest>) -> Result<Response<IssueResponse>, Status> {
-        let token = request.metadata().get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let mut state = self.state();
-        state.tokens.push(token.trim_start_matches("Bearer ").to_owned());
-        if state.refuses {
-            return Err(Status::permission_denied("the test says no"));
-        }
-        state.issued += 1;
-        let lifetime = state.lifetime;
-        drop(state);
-        let chain = self.ca.sign(&request.get_ref().csr, lifetime).map_err(Status::invalid_argument)?;
-        Ok(Response::new(IssueResponse { chain: vec![chain.into()], trust: Some(self.ca.bundle()) }))
-    }
-}
-
-impl Ca {
-    /// The root, as proxies are told it.
-    #[must_use]
-    pub fn bundle(&self) -> TrustBundle {
-        TrustBundle { trust_domain: "cluster.local".into(), roots: vec![der(self.pem()).to_vec().into()] }
-    }
-}
-
-/// A connection under TLS, as tonic wants it.
-struct Secured(TlsStream<TcpStream>);
-
-impl Connected for Secured {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) {}
-}
-
-impl AsyncRead for Secured {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Secured {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }

@@ -13,7 +13,8 @@
 //!
 //! [`Cluster::shared`] is one per test process: tests keep apart by namespaces. Whoever kills it or needs another
 //! mesh-wide policy starts an own one ([`Cluster::start`]). RBAC is on, service account tokens are real, the CRDs of
-//! the Gateway API (standard channel) and ours are installed. There are no controllers: EndpointSlices, pods' status and
+//! the Gateway API (standard channel) and ours are installed. What service accounts ask for is in [`Cluster::asked`]. There are no
+//! controllers: EndpointSlices, pods' status and
 //! service accounts are what tests write. Nothing is left running after a panic or a `kill -9` (see [`guard`](crate::guard)).
 
 use std::{
@@ -34,11 +35,12 @@ use tempfile::TempDir;
 use crate::{binary::target_dir, etcd::Etcd, eventually, guard::Guarded, peers::skip, ports::free_ports};
 
 mod api;
+mod audit;
 mod certs;
 mod objects;
 mod runtime;
 
-pub use self::{api::Refusal, objects::Backend, runtime::block_on};
+pub use self::{api::Refusal, audit::Asked, objects::Backend, runtime::block_on};
 
 /// A running API server and its etcd.
 pub struct Cluster {
@@ -49,6 +51,8 @@ pub struct Cluster {
     running: Mutex<Option<Guarded>>,
     client: Mutex<Option<Client>>,
     namespaces: AtomicU32,
+    /// Flags beside the usual ones.
+    flags: Mutex<Vec<String>>,
 }
 
 /// Until it is ready: about five seconds on an idle machine of two cores.
@@ -71,6 +75,14 @@ impl Cluster {
     /// One of the test's own, ready and with the CRDs.
     #[must_use]
     pub fn start(scenario: &str) -> Option<Self> {
+        let cluster = Self::start_without_ours(scenario)?;
+        cluster.install_our_crds();
+        Some(cluster)
+    }
+
+    /// The same with the CRDs of the Gateway API alone: ours are for the test to install.
+    #[must_use]
+    pub fn start_without_ours(scenario: &str) -> Option<Self> {
         if !program().is_file() {
             return skip(scenario, "kube-apiserver missing");
         }
@@ -87,9 +99,11 @@ impl Cluster {
             running: Mutex::default(),
             client: Mutex::default(),
             namespaces: AtomicU32::new(0),
+            flags: Mutex::default(),
         };
+        audit::write_policy(&cluster.dir);
         cluster.restart_api();
-        cluster.install_crds();
+        cluster.install_gateway_crds();
         Some(cluster)
     }
 
@@ -138,6 +152,13 @@ impl Cluster {
         self.wait_ready();
     }
 
+    /// The same with flags beside the usual ones, from now on (`--feature-gates=WatchList=false`).
+    #[track_caller]
+    pub fn restart_api_with(&self, flags: &[&str]) {
+        *self.flags.lock().unwrap_or_else(PoisonError::into_inner) = flags.iter().map(ToString::to_string).collect();
+        self.restart_api();
+    }
+
     /// Replaces API server and etcd by new ones at the same addresses: no objects, revisions begin anew.
     #[track_caller]
     pub fn replace(&self) {
@@ -181,8 +202,13 @@ impl Cluster {
     #[track_caller]
     pub fn install_crds(&self) {
         self.install_gateway_crds();
+        self.install_our_crds();
+    }
+
+    #[track_caller]
+    fn install_our_crds(&self) {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/outrigger-crds/templates/crds.yaml");
-        self.install(&chart);
+        self.install_definitions(&chart);
     }
 
     /// Installs those of the Gateway API that a mesh uses.
@@ -190,12 +216,13 @@ impl Cluster {
     pub fn install_gateway_crds(&self) {
         for kind in ["httproutes", "grpcroutes", "referencegrants"] {
             let file = format!("test-tools/gateway-api/gateway.networking.k8s.io_{kind}.yaml");
-            self.install(&target_dir().join(file));
+            self.install_definitions(&target_dir().join(file));
         }
     }
 
+    /// Installs the definitions of a file, and waits until they are served.
     #[track_caller]
-    fn install(&self, file: &Path) {
+    pub fn install_definitions(&self, file: &Path) {
         let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         for object in self.apply(&text) {
             let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
@@ -228,8 +255,14 @@ impl Cluster {
             ("endpoint-reconciler-type", "none".to_owned()),
             ("cert-dir", file("generated")),
             ("profiling", "false".to_owned()),
+            // Webhooks that name a Service are called at the addresses of its EndpointSlices: there is no kube-proxy.
+            ("enable-aggregator-routing", "true".to_owned()),
+            // What service accounts ask for: see `audit`.
+            ("audit-policy-file", file(audit::POLICY)),
+            ("audit-log-path", file(audit::LOG)),
         ];
         command.args(flags.map(|(name, value)| format!("--{name}={value}")));
+        command.args(self.flags.lock().unwrap_or_else(PoisonError::into_inner).iter());
         command
     }
 

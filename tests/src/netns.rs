@@ -1,4 +1,5 @@
-//! Pods on one machine: network namespaces on a bridge, with the traffic capture that a pod has.
+//! Pods on one machine: network namespaces on a bridge, with the traffic capture that a pod has (`redirect install` of the real
+//! binary), and addresses of both versions of IP.
 //!
 //! Needs root, `ip` and `nft`. The test process itself runs the apps: a thread that has joined a namespace ([`Pod::inside`])
 //! makes sockets of that pod, also those of the threads that it starts. The proxy runs as uid 2112, whose connections are
@@ -6,15 +7,15 @@
 
 use std::{
     fs::{self, File},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicU8, Ordering},
     thread,
 };
 
-use crate::peers;
+use crate::{binary, peers};
 
 /// A bridge that pods are on. The test process reaches them, and they reach it at [`Net::host`].
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub struct Net {
 pub struct Pod {
     namespace: String,
     ip: Ipv4Addr,
+    ip6: Ipv6Addr,
 }
 
 /// The proxy's user.
@@ -58,6 +60,7 @@ impl Net {
         sh(&format!("ip link del {0} 2>/dev/null; ip link add {0} type bridge", net.name));
         sh(&format!("ip addr add {}/24 dev {1} && ip link set {1} up", net.host(), net.name));
         sh(&format!("ip addr add {}/24 dev {}", net.second(), net.name));
+        sh(&format!("ip -6 addr add {}/64 dev {} nodad", net.host6(), net.name));
         Some(net)
     }
 
@@ -73,11 +76,22 @@ impl Net {
         Ipv4Addr::new(10, 88, self.subnet, 254)
     }
 
+    /// The same of IPv6.
+    #[must_use]
+    pub fn host6(&self) -> Ipv6Addr {
+        self.at6(1)
+    }
+
+    fn at6(&self, n: u8) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd88, self.subnet.into(), 0, 0, 0, 0, 0, n.into())
+    }
+
     /// A new pod.
     #[must_use]
     pub fn pod(&self) -> Pod {
         let n = self.next.fetch_add(1, Ordering::SeqCst);
-        let pod = Pod { namespace: format!("og{}-{n}", self.subnet), ip: Ipv4Addr::new(10, 88, self.subnet, n) };
+        let ip = Ipv4Addr::new(10, 88, self.subnet, n);
+        let pod = Pod { namespace: format!("og{}-{n}", self.subnet), ip, ip6: self.at6(n) };
         let (ns, veth, host) = (&pod.namespace, format!("ogv{}-{n}", self.subnet), self.host());
         sh(&format!("ip netns del {ns} 2>/dev/null; ip netns add {ns} && ip -n {ns} link set lo up"));
         sh(&format!(
@@ -86,6 +100,8 @@ impl Net {
         ));
         sh(&format!("ip -n {ns} addr add {}/24 dev eth0 && ip -n {ns} link set eth0 up", pod.ip));
         sh(&format!("ip -n {ns} route add default via {host}"));
+        sh(&format!("ip -n {ns} -6 addr add {}/64 dev eth0 nodad", pod.ip6));
+        sh(&format!("ip -n {ns} -6 route add default via {}", self.host6()));
         pod
     }
 }
@@ -113,32 +129,73 @@ impl Pod {
         fs::write(dir.join(name), text).expect("root may");
     }
 
-    /// Redirects what the app sends to the proxy's outbound listener (9991) and what comes from elsewhere to its inbound one
-    /// (9992), but for the proxy's own ports.
+    /// Its address of IPv6.
+    #[must_use]
+    pub fn ip6(&self) -> IpAddr {
+        self.ip6.into()
+    }
+
+    /// What its capture container does: what the app sends goes to the proxy's outbound listener (9991), and what comes from
+    /// elsewhere to its inbound one (9992).
+    #[track_caller]
     pub fn capture(&self) {
-        let rules = format!(
-            "table inet outrigger {{\n\
-             chain out {{ type nat hook output priority -100; policy accept;\n\
-               meta skuid {PROXY_UID} accept\n\
-               oifname lo accept\n\
-               meta l4proto tcp redirect to :9991\n\
-             }}\n\
-             chain in {{ type nat hook prerouting priority -100; policy accept;\n\
-               tcp dport 9990-9992 accept\n\
-               meta l4proto tcp redirect to :9992\n\
-             }}\n\
-             }}"
-        );
-        sh(&format!("ip netns exec {} nft -f - <<'R'\n{rules}\nR", self.namespace));
+        self.capture_with(&[]);
+    }
+
+    /// The same with these flags.
+    #[track_caller]
+    pub fn capture_with(&self, flags: &[&str]) {
+        let output = self.redirect("install", flags).output().expect("ip runs");
+        assert!(output.status.success(), "{flags:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// `outrigger-proxy redirect ACTION FLAGS` as root.
+    #[must_use]
+    pub fn redirect(&self, action: &str, flags: &[&str]) -> Command {
+        let mut command = self.exec(binary::proxy());
+        command.args(["redirect", action]).args(flags);
+        command
+    }
+
+    /// All rules of the pod, without counters.
+    #[must_use]
+    #[track_caller]
+    pub fn rules(&self) -> String {
+        let output = self.exec(Path::new("nft")).args(["-s", "list", "ruleset"]).output().expect("ip runs");
+        String::from_utf8(output.stdout).expect("rules are text")
+    }
+
+    /// A command that runs `program` in the pod as root: an app, whose connections are captured.
+    #[must_use]
+    pub fn exec(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace]).arg(program);
+        command
+    }
+
+    /// The same as another user.
+    #[must_use]
+    pub fn exec_as(&self, uid: u32, program: &Path) -> Command {
+        let mut command = self.exec(Path::new("setpriv"));
+        command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".into()]).arg(program);
+        command
+    }
+
+    /// `curl` in the pod: its exit code and the answer's body.
+    #[must_use]
+    #[track_caller]
+    pub fn curl(&self, uid: u32, args: &[&str]) -> (bool, String) {
+        let mut command = self.exec_as(uid, Path::new("curl"));
+        command.args(["-sS", "-g", "--noproxy", "*", "-m", "10"]).args(args);
+        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().expect("ip runs");
+        let text = if status.success() { stdout } else { stderr };
+        (status.success(), String::from_utf8_lossy(&text).into_owned())
     }
 
     /// A command that runs `program` in the pod as the proxy's user.
     #[must_use]
     pub fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace, "setpriv", "--clear-groups"]);
-        command.args([format!("--reuid={PROXY_UID}"), format!("--regid={PROXY_UID}")]).arg(program);
-        command
+        self.exec_as(PROXY_UID, program)
     }
 
     /// Runs `work` on a thread of the pod: its sockets, and those of threads that it starts, are the pod's.

@@ -56,6 +56,12 @@ impl Ca {
         self.issue(vec![dns], FAR)
     }
 
+    /// The certificate of a server with this address.
+    #[must_use]
+    pub fn server_at(&self, ip: std::net::IpAddr) -> Leaf {
+        self.issue(vec![SanType::IpAddress(ip)], FAR)
+    }
+
     fn issue(&self, names: Vec<SanType>, year: i32) -> Leaf {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names;

@@ -82,10 +82,54 @@ fn kube_check_looks_at_replicas_roots_webhook_and_pods() {
     let roots = lines(&report, "ca");
     assert!(roots.len() == 1 && roots[0].0 == "warning" && roots[0].1.contains("30 days"), "{roots:?}");
     assert_eq!(lines(&report, "webhook")[0].0, "warning");
+    assert_eq!(lines(&report, "injection")[0].0, "warning");
     let unmeshed = lines(&report, "unmeshed");
     assert!(unmeshed[0].0 == "warning" && unmeshed[0].1.contains(&format!("{shop}/bare-1")), "{unmeshed:?}");
     assert!(!unmeshed[0].1.contains("meshed-1"), "{unmeshed:?}");
     assert_eq!(code, Some(0), "warnings are no faults: {report:#}");
+}
+
+#[test]
+fn kube_check_tries_injection_and_names_a_webhook_that_is_not_reached() {
+    let Some(cluster) = Cluster::shared("kube_check_tries_injection") else { return };
+    let mesh = cluster.namespace("mesh");
+    cluster.service_account("default", "default");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let root = Authority::generate("cluster.local", 365 * 86_400, now).expect("a root");
+    let pem = encode_certificates([root.certificate()]);
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": TRUST_CONFIG_MAP, "namespace": mesh },
+        "data": { (TRUST_CONFIG_MAP_KEY): pem },
+    });
+    cluster.apply_as("tests", &map, "").expect("it is taken");
+    let bundle = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &pem);
+    let webhook = |pods: &str| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": { "name": mesh },
+            "webhooks": [{
+                "name": "pod.inject.outrigger.dev", "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": 2,
+                "clientConfig": { "url": "https://127.0.0.1:1/mutate", "caBundle": bundle },
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "default" } },
+                "objectSelector": { "matchLabels": { "outrigger.dev/inject": pods } },
+                "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] }],
+            }],
+        })
+    };
+    let args = ["--mesh-namespace", &mesh, "--webhook", &mesh];
+    for (pods, word) in [("enabled", "refused"), ("nothing", "without a proxy")] {
+        cluster.apply_as("tests", &webhook(pods), "").expect("it is taken");
+        // The API server takes notice of a configuration a moment later.
+        let found = outrigger_tests::eventually(word, outrigger_tests::LONG, || {
+            let (code, report) = check(cluster, &args);
+            let found = lines(&report, "injection");
+            let told = found.iter().any(|(result, message)| result == "fault" && message.contains(word));
+            told.then_some((code, found))
+        });
+        assert!(found.0 == Some(1) && found.1[0].0 == "ok", "{found:?}");
+    }
+    cluster.delete("MutatingWebhookConfiguration", "", &mesh);
+    assert!(cluster.list("Pod", "default").is_empty(), "it was a dry run");
 }
 
 #[test]

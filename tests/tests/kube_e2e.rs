@@ -11,6 +11,10 @@ use serde_json::json;
 
 #[path = "kube_e2e/faults.rs"]
 mod faults;
+#[path = "kube_e2e/injected.rs"]
+mod injected;
+#[path = "kube_e2e/kubelet.rs"]
+mod kubelet;
 #[path = "kube_e2e/outside.rs"]
 mod outside;
 #[path = "kube_e2e/replicas.rs"]

@@ -338,7 +338,8 @@ fn kube_a_document_with_a_fault_is_refused_by_the_api_server() {
         tokio::spawn(renewal);
         let listener = tokio::net::TcpListener::bind("localhost:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        tokio::spawn(admission::serve(listener, serving, View::default(), stopped));
+        let reviewers = admission::Reviewers { cluster: View::default(), injector: None };
+        tokio::spawn(admission::serve(listener, serving, reviewers, stopped));
         port
     });
     cluster.apply(&format!(

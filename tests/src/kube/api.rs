@@ -173,6 +173,7 @@ const KINDS: &[(&str, &[(&str, &str)])] = &[
             ("ConfigMap", "configmaps"),
             ("ServiceAccount", "serviceaccounts"),
             ("Event", "events"),
+            ("Node", "nodes"),
         ],
     ),
     ("/apis/apps/v1", &[("Deployment", "deployments"), ("StatefulSet", "statefulsets"), ("DaemonSet", "daemonsets")]),

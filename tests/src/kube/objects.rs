@@ -87,7 +87,11 @@ impl Cluster {
         self.apply_as("tests", object, "")
     }
 
-    fn set_pod_status(&self, namespace: &str, name: &str, ip: &str) -> Result<Value, super::Refusal> {
+    /// A pod runs, is ready and has this address.
+    ///
+    /// # Errors
+    /// There is no such pod.
+    pub fn set_pod_status(&self, namespace: &str, name: &str, ip: &str) -> Result<Value, super::Refusal> {
         let status = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": namespace },
             "status": {

@@ -116,7 +116,7 @@ pub(crate) struct World {
     pub(crate) replica: Replica,
     /// Names of machines for all pods, as `/etc/hosts` has them. Empty: proxies are told the replica's address.
     hosts: Mutex<String>,
-    dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 impl World {
@@ -171,14 +171,16 @@ impl World {
         Replica::new("b", self.net.second(), port)
     }
 
-    fn control_plane(&self) -> String {
+    /// Where pods find it.
+    pub(crate) fn control_plane(&self) -> String {
         match self.hosts.lock().expect("no panic").is_empty() {
             true => self.replica.discovery.to_string(),
             false => format!("{CONTROL_PLANE}:{}", self.replica.discovery.port()),
         }
     }
 
-    fn put(&self, name: &str, text: &[u8]) -> PathBuf {
+    /// A file that every user may read.
+    pub(crate) fn put(&self, name: &str, text: &[u8]) -> PathBuf {
         let file = self.dir.path().join(name);
         fs::write(&file, text).expect("the directory is writable");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("it is ours");
@@ -223,7 +225,7 @@ impl World {
         command.arg("--trust-bundle").arg(root).arg("--token").arg(token);
         command.args(["--pod-namespace", &self.namespace, "--pod-name", speaks_for, "--service-account", account]);
         command.args(["--pod-ips", &pod.ip().to_string(), "--workers", "1", "--admin", &format!("{}:9990", pod.ip())]);
-        command.args(["--inbound", "0.0.0.0:9992", "--outbound", "127.0.0.1:9991"]);
+        command.args(["--inbound", "0.0.0.0:9992", "--outbound", "127.0.0.1:9991", "--native-sidecar"]);
         Proxy::spawn_command(command)
     }
 

@@ -41,7 +41,7 @@ fn evaluate(c: &mut Criterion) {
         });
     });
 
-    let gate = Gate::new(4096, 128);
+    let gate = Gate::new(4096, 128, 1).door(0);
     group.bench_function("limits: enter and leave", |b| b.iter(|| drop(black_box(&gate).enter(step(), None))));
 
     let budget = Budget::new(&Retry::default().budget, 1, start);

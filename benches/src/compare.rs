@@ -181,8 +181,8 @@ fn compare_syscalls(options: &Options, peers: &[Peer], work: &Path) -> Result<()
 
 /// Of peers started anew: what the cases have left in their heaps would hide what connections take.
 fn compare_memory(options: &Options, peers: &[Peer], work: &Path) -> Result<()> {
-    let tried = if options.smoke { &idle::CONNECTIONS[..1] } else { &idle::CONNECTIONS };
-    for &held in tried {
+    let held = idle::held()?;
+    for held in held.into_iter().take(if options.smoke { 1 } else { held.len() }) {
         let mut rows = Vec::new();
         for peer in peers {
             let server = Server::start(&peer.name, &peer.command, options.proxy_cpu, peer.http1, work)?;

@@ -2,7 +2,8 @@
 //!
 //! Instructions are counted as in the comparison ([`callgrind`]) and held against those that
 //! `benches/instructions.toml` has on record. CPU time could not be guarded like that: it varies by more than a
-//! careless change costs. Only growth fails; who makes requests cheaper is asked to record it, so that the gain is
+//! careless change costs. Two workers are held against one: what they share shows as locks that wait and as
+//! compare-and-swap that is tried again, if not as the time that a cache line takes to change hands. Only growth fails; who makes requests cheaper is asked to record it, so that the gain is
 //! not given away again unseen.
 
 use std::{
@@ -44,8 +45,9 @@ pub struct Options {
 }
 
 /// What is guarded, besides mutual TLS: the name on record, which peer, which case.
-const GUARDED: [(&str, Kind, Case); 3] = [
+const GUARDED: [(&str, Kind, Case); 4] = [
     ("http1", Kind::Outrigger, Case::Small),
+    ("http1-two", Kind::OutriggerTwo, Case::Small),
     ("http1-log", Kind::OutriggerLog, Case::Small),
     ("http2", Kind::Outrigger, Case::Http2),
 ];
@@ -75,6 +77,7 @@ pub fn run(options: &Options) -> Result<()> {
     let text = fs::read_to_string(&options.record).with_context(|| format!("reading {}", options.record.display()))?;
     let (lines, grown) = judge(&counted, &text)?;
     print!("{lines}");
+    alike(&counted)?;
     if grown {
         bail!(
             "requests take more instructions than {} has on record, by more than {TOLERANCE} %: find out why; if it \
@@ -106,6 +109,17 @@ fn judge(counted: &[(&str, f64)], record: &str) -> Result<(String, bool)> {
     Ok((lines, grown))
 }
 
+/// A request takes the same whether one worker is there or two.
+fn alike(counted: &[(&str, f64)]) -> Result<()> {
+    let of = |name: &str| counted.iter().find(|(n, _)| *n == name).map(|(_, figure)| *figure);
+    let (Some(one), Some(two)) = (of("http1"), of("http1-two")) else { return Ok(()) };
+    let change = (two / one - 1.0) * 100.0;
+    if change.abs() > TOLERANCE {
+        bail!("a request takes {change:+.1} % instructions with two workers: they share what each should have");
+    }
+    Ok(())
+}
+
 /// The figure behind `name = `.
 fn recorded(record: &str, name: &str) -> Option<f64> {
     let value = record.lines().find_map(|l| l.split_once('=').filter(|(key, _)| key.trim() == name))?.1;
@@ -135,6 +149,8 @@ mod tests {
         let (lines, grown) = judge(&[("http1", 20_601.0)], &record).unwrap();
         assert!(grown && lines.contains("TOO MANY"), "{lines}");
         assert!(judge(&[("http1-log", 1.0)], &record).is_err());
+        assert!(alike(&[("http1", 20_000.0), ("http1-two", 20_500.0)]).is_ok());
+        assert!(alike(&[("http1", 20_000.0), ("http1-two", 21_000.0)]).is_err());
         assert_eq!(recorded("a = 20_100 \n", "a"), Some(20_100.0));
         assert_eq!(recorded("a = 0\n", "a"), None);
     }

@@ -9,8 +9,18 @@ use anyhow::Result;
 
 use crate::{client::Connection, load::Case, proc};
 
-/// Held at once, in turn. The client and the peer need as many file descriptors.
-pub const CONNECTIONS: [usize; 2] = [1_000, 10_000];
+/// Held at once, in turn.
+const CONNECTIONS: [usize; 2] = [1_000, 10_000];
+/// Descriptors for everything else.
+const OTHERS: usize = 1_000;
+
+/// How many connections to hold, in turn: as many as there are descriptors for. A proxy lets in only as many as it could forward,
+/// and each takes one more then.
+pub fn held() -> Result<[usize; 2]> {
+    let room = proc::open_files()?.saturating_sub(OTHERS) / 2;
+    // Round figures, so that runs are alike.
+    Ok(CONNECTIONS.map(|wanted| wanted.min(room / 1_000 * 1_000)))
+}
 
 /// Resident memory, in bytes.
 #[derive(Debug, Clone, Copy)]

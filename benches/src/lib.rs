@@ -10,6 +10,7 @@ pub mod compare;
 pub mod origin;
 
 pub mod copy;
+pub mod naive;
 pub mod peers;
 pub mod process;
 

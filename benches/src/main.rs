@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use outrigger_benches::{compare, copy, guard, mtls, origin, scale};
+use outrigger_benches::{compare, copy, guard, mtls, naive, origin, scale};
 
 /// Compares Outrigger with other proxies. `benches/compare` builds and runs it; see `benches/README.md`.
 #[derive(Debug, Parser)]
@@ -32,6 +32,9 @@ enum What {
         #[arg(required = true)]
         addresses: Vec<SocketAddr>,
     },
+    /// The naive proxy of `mtls`
+    #[command(hide = true)]
+    Naive(naive::Options),
     /// Copy bytes to the origins in turn
     Copy {
         /// Where to listen
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         What::Scale(options) => scale::run(&options),
         What::ScaleServer(options) => scale::server::run(&options),
         What::Origin { addresses } => origin::run(&addresses),
+        What::Naive(options) => naive::run(&options),
         What::Copy { listen, origins } => copy::run(listen, &origins),
     };
     match done {

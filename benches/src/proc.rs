@@ -35,6 +35,15 @@ pub fn resident(pid: u32) -> Result<u64> {
     Ok(total)
 }
 
+/// File descriptors that this process, and what it starts, may have open.
+pub fn open_files() -> Result<usize> {
+    let text = fs::read_to_string("/proc/self/limits")?;
+    let line = text.lines().find_map(|l| l.strip_prefix("Max open files")).context("no limit of open files")?;
+    let soft = line.split_whitespace().next().context("an empty limit")?;
+    // `unlimited` is none of the kernel's own answers for this one.
+    Ok(soft.parse()?)
+}
+
 /// The processor's name, the number of CPUs and the kernel, for the head of a report.
 #[must_use]
 pub fn machine() -> String {

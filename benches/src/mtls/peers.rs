@@ -159,3 +159,13 @@ backend origin
     let command = ["haproxy", "-db", "-f", &*path.to_string_lossy()].map(str::to_owned);
     Ok(Proxied { name: "haproxy", command: command.to_vec(), address })
 }
+
+/// hyper and rustls, as one writes it first.
+pub(super) fn naive(place: &Place<'_>) -> Result<Proxied> {
+    let address = free_address()?;
+    let Files { ca, server: [certificate, key], .. } = place.files;
+    let mut command = vec![std::env::current_exe()?.to_string_lossy().into_owned(), "naive".into()];
+    command.extend([address, place.origin].map(|a| a.to_string()));
+    command.extend([certificate, key, ca].map(|p| p.to_string_lossy().into_owned()));
+    Ok(Proxied { name: "naive hyper", command, address })
+}

@@ -4,7 +4,11 @@ use anyhow::Result;
 
 use super::{Parts, Peer, free_address, version, words, write};
 
-pub(super) fn prepare(parts: &Parts<'_>) -> Result<Peer> {
+/// An answer of 64 KiB in one buffer, where it takes it in pieces of 16 KiB.
+pub(super) const LARGE: &str = "  tune.bufsize 131072\n";
+
+/// `more` goes into its `global` section.
+pub(super) fn prepare(name: &str, more: &str, parts: &Parts<'_>) -> Result<Peer> {
     let (http1, http2) = (free_address()?, free_address()?);
     let servers: String = parts.origins.iter().enumerate().map(|(i, o)| format!("  server o{i} {o}\n")).collect();
     let text = format!(
@@ -12,7 +16,7 @@ pub(super) fn prepare(parts: &Parts<'_>) -> Result<Peer> {
   nbthread 1
   maxconn 10500
   no strict-limits
-defaults
+{more}defaults
   mode http
   timeout connect 5s
   timeout client 60s
@@ -27,9 +31,9 @@ frontend http2
 backend origin
 {servers}"
     );
-    let path = write(parts, "haproxy.cfg", &text)?;
+    let path = write(parts, &format!("{name}.cfg"), &text)?;
     Ok(Peer {
-        name: "haproxy".into(),
+        name: name.into(),
         command: words(&["haproxy", "-db", "-f", &path.to_string_lossy()]),
         http1,
         http2: Some(http2),

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::{Parts, Peer, free_address, version, words, write};
 
 /// The fields that Outrigger's own line has, as far as nginx knows them; written by batches, too.
-const LOG: &str = r#"  log_format json escape=json '{"time":"$time_iso8601","remote":"$remote_addr:$remote_port",'
+pub(super) const LOG: &str = r#"  log_format json escape=json '{"time":"$time_iso8601","remote":"$remote_addr:$remote_port",'
     '"method":"$request_method","authority":"$http_host","path":"$request_uri","protocol":"$server_protocol",'
     '"status":$status,"request_id":"$request_id","upstream":"$upstream_addr","duration":$request_time,'
     '"first_byte":"$upstream_header_time","request_bytes":$request_length,"response_bytes":$body_bytes_sent,'
@@ -16,8 +16,18 @@ const LOG: &str = r#"  log_format json escape=json '{"time":"$time_iso8601","rem
   access_log /dev/null json buffer=64k flush=1s;
 "#;
 
-pub(super) fn prepare(name: &str, logs: bool, parts: &Parts<'_>) -> Result<Peer> {
-    let log = if logs { LOG } else { "  access_log off;\n" };
+/// Without a line per request.
+pub(super) const SILENT: &str = "  access_log off;\n";
+
+/// An answer of 64 KiB in one buffer, where the others take it in pieces of 4 KiB.
+pub(super) const LARGE: &str = "  access_log off;
+  proxy_buffer_size 64k;
+  proxy_buffers 8 128k;
+  proxy_busy_buffers_size 256k;
+";
+
+/// `more` goes into its `http` block.
+pub(super) fn prepare(name: &str, more: &str, parts: &Parts<'_>) -> Result<Peer> {
     let (http1, http2) = (free_address()?, free_address()?);
     let work = parts.work.display();
     let servers: String = parts.origins.iter().map(|o| format!("    server {o};\n")).collect();
@@ -32,7 +42,7 @@ pid {work}/{name}.pid;
 error_log {work}/{name}-error.log warn;
 events {{ worker_connections 20000; }}
 http {{
-{temporary}{log}  keepalive_requests 1000000000;
+{temporary}{more}  keepalive_requests 1000000000;
   proxy_max_temp_file_size 0;
   upstream origin {{
 {servers}    keepalive 256;

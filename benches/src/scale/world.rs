@@ -92,6 +92,7 @@ impl World {
             ips: vec![self.address(n, p)],
             account: name(n).into(),
             meshed: true,
+            proven: Default::default(),
             host_network: false,
             ended: false,
             ports: [("http".into(), 8080)].into(),

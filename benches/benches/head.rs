@@ -6,7 +6,7 @@ use std::{hint::black_box, sync::Arc};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use outrigger_config::model::HeaderEdits;
 use outrigger_proxy::{
-    correlate::Correlator,
+    correlate::{Correlator, RequestId},
     edit,
     http::{
         RequestHead, ResponseHead,
@@ -82,13 +82,17 @@ fn edits(c: &mut Criterion) {
     group.bench_function("correlate, kept", |b| {
         b.iter(|| {
             let mut head = read.clone();
-            correlator.apply(&mut head.headers, true, 1_767_225_600_000, &mut rng)
+            let mut id = RequestId::EMPTY;
+            correlator.apply(&mut head.headers, true, 1_767_225_600_000, &mut rng, &mut id);
+            id
         });
     });
     group.bench_function("correlate, generated", |b| {
         b.iter(|| {
             let mut head = read.clone();
-            correlator.apply(&mut head.headers, false, 1_767_225_600_000, &mut rng)
+            let mut id = RequestId::EMPTY;
+            correlator.apply(&mut head.headers, false, 1_767_225_600_000, &mut rng, &mut id);
+            id
         });
     });
 }

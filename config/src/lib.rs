@@ -14,6 +14,8 @@ pub mod fault;
 pub mod identity;
 pub mod matching;
 pub mod model;
+#[cfg(feature = "pages")]
+pub mod pages;
 pub mod reference;
 pub mod schema;
 pub mod spiffe;

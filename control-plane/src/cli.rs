@@ -13,7 +13,6 @@ mod edges;
 mod explain;
 mod inject;
 mod reach;
-mod shell;
 mod table;
 mod tap;
 mod top;
@@ -27,6 +26,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use outrigger_config::pages::{self, CompletionsArgs, ManArgs, PageError};
 use thiserror::Error;
 
 /// The control plane of Outrigger, and its command line.
@@ -75,9 +75,11 @@ enum What {
     /// Take out of manifests what was injected
     Uninject(inject::UninjectArgs),
     /// Print the completions of a shell
-    Completions(shell::CompletionsArgs),
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
     /// Print a manual page, or write all of them
-    Man(shell::ManArgs),
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 /// How diagnostics are written.
@@ -132,8 +134,8 @@ fn run(arguments: &Arguments) -> Result<u8> {
         What::Dashboard(args) => dashboard::run(args, global.log_format),
         What::Inject(args) => inject::run(args, global),
         What::Uninject(args) => inject::run_uninject(args, global),
-        What::Completions(args) => shell::completions(args, Arguments::command()),
-        What::Man(args) => shell::man(args, Arguments::command()),
+        What::Completions(args) => completions(args),
+        What::Man(args) => man(args),
     }
 }
 
@@ -144,6 +146,22 @@ fn crds(global: Global) -> Result<u8> {
         say(global.log_format, "info", &format!("{definitions} custom resource definitions"));
     }
     print(&text)?;
+    Ok(DONE)
+}
+
+fn completions(args: &CompletionsArgs) -> Result<u8> {
+    print(&pages::completions(args.shell, Arguments::command()))?;
+    Ok(DONE)
+}
+
+fn man(args: &ManArgs) -> Result<u8> {
+    let page = pages::man(args, Arguments::command()).map_err(|error| match error {
+        PageError::Unknown { .. } => Usage(error.to_string()).into(),
+        error => anyhow::Error::new(error),
+    })?;
+    if let Some(page) = page {
+        print(&page)?;
+    }
     Ok(DONE)
 }
 
@@ -189,6 +207,17 @@ Exit codes: 0 done, 1 found faults, 2 wrong usage.";
 const CRDS_EXAMPLES: &str = "Examples:
   outrigger crds | kubectl apply -f -    install the definitions into a cluster
   outrigger crds > crds.yaml             keep them in a file";
+
+const COMPLETIONS_EXAMPLES: &str = "Examples:
+  source <(outrigger completions bash)                                    in this shell
+  outrigger completions bash > ~/.local/share/bash-completion/completions/outrigger
+  outrigger completions zsh > ~/.zfunc/_outrigger                         with fpath+=~/.zfunc in ~/.zshrc
+  outrigger completions fish > ~/.config/fish/completions/outrigger.fish";
+
+const MAN_EXAMPLES: &str = "Examples:
+  outrigger man | man -l -                       the page of the program
+  outrigger man inject | man -l -                that of a command
+  outrigger man --dir /usr/local/share/man/man1  all pages, a file each";
 
 #[cfg(test)]
 mod tests {

@@ -224,6 +224,10 @@ impl Out {
         if self.start == self.data.len() {
             self.data.clear();
             self.start = 0;
+        } else if self.start >= LARGE {
+            // A peer that never takes all, while more is appended.
+            self.data.drain(..self.start);
+            self.start = 0;
         }
     }
 

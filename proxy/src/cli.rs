@@ -7,14 +7,16 @@ mod explain;
 mod pod;
 mod quick;
 mod redirect;
-mod shell;
 mod validate;
 mod wait;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use outrigger_config::Fault;
+use outrigger_config::{
+    Fault,
+    pages::{self, CompletionsArgs, ManArgs, PageError},
+};
 
 use crate::{
     control::{self, ConfigSource},
@@ -32,8 +34,11 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args, cli.log_format, cli.verbose),
         Command::Redirect(args) => redirect::run(*args),
         Command::Wait(args) => wait::run(&args),
-        Command::Completions(args) => shell::completions(&args, Cli::command()),
-        Command::Man(args) => shell::man(&args, Cli::command()),
+        Command::Completions(args) => {
+            say(&mut io::stdout(), &pages::completions(args.shell, Cli::command()));
+            ExitCode::from(DONE)
+        }
+        Command::Man(args) => man(&args),
     }
 }
 
@@ -67,7 +72,7 @@ enum Command {
     /// Check documents: one line FILE:LINE:COL: MESSAGE for every fault
     Validate(ValidateArgs),
     /// Tell what a request would get, and which line of which file decides it
-    Explain(ExplainArgs),
+    Explain(explain::ExplainArgs),
     /// See it work: sample services, proxies around them, traffic, faults
     Demo(DemoArgs),
     /// Lead the connections of a pod through its proxy: nftables, or iptables where only that is there
@@ -75,9 +80,11 @@ enum Command {
     /// Wait until the proxy of this pod is ready
     Wait(wait::WaitArgs),
     /// Print the completions of a shell
-    Completions(shell::CompletionsArgs),
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
     /// Print a manual page, or write all of them
-    Man(shell::ManArgs),
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 /// Arguments of `run`.
@@ -109,33 +116,6 @@ struct ValidateArgs {
     paths: Vec<PathBuf>,
 }
 
-/// Arguments of `explain`.
-#[derive(Debug, Args)]
-#[command(after_help = EXPLAIN_EXAMPLES)]
-struct ExplainArgs {
-    /// Files of YAML documents, or directories of *.yaml and *.yml files
-    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
-    config: Vec<PathBuf>,
-    /// Name of the listener that takes the request
-    #[arg(long, value_name = "NAME")]
-    listener: String,
-    /// Method of the request
-    #[arg(short = 'X', long = "method", value_name = "METHOD", default_value = "GET")]
-    method: String,
-    /// Header of the request; may be repeated
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", num_args = 1)]
-    headers: Vec<String>,
-    /// Identity of the caller
-    #[arg(long, value_name = "SPIFFE_ID")]
-    from: Option<String>,
-    /// How the answer is written
-    #[arg(short, long, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
-    output: Output,
-    /// URL of the request
-    #[arg(value_name = "URL")]
-    url: String,
-}
-
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 #[command(after_help = DEMO_EXAMPLES)]
@@ -146,15 +126,6 @@ pub struct DemoArgs {
     /// Where the admin port listens; any free port if it is taken
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9990")]
     pub admin: std::net::SocketAddr,
-}
-
-/// How `explain` writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 fn run(args: RunArgs, format: LogFormat, verbose: u8) -> ExitCode {
@@ -172,6 +143,20 @@ fn run(args: RunArgs, format: LogFormat, verbose: u8) -> ExitCode {
         _ => ConfigSource::Files(args.config),
     };
     control::run(&source, format, verbose)
+}
+
+fn man(args: &ManArgs) -> ExitCode {
+    match pages::man(args, Cli::command()) {
+        Ok(page) => {
+            say(&mut io::stdout(), &page.unwrap_or_default());
+            ExitCode::from(DONE)
+        }
+        Err(error @ PageError::Unknown { .. }) => usage(&error.to_string()),
+        Err(error) => {
+            say(&mut io::stderr(), &format!("error: {:#}\n", anyhow::Error::new(error)));
+            ExitCode::from(FOUND_FAULTS)
+        }
+    }
 }
 
 /// Says on stderr what is wrong with the arguments.
@@ -266,16 +251,23 @@ Examples:
 
 Exit codes: 0 no fault (warnings may be printed), 1 faults were found, 2 wrong usage.";
 
-const EXPLAIN_EXAMPLES: &str = "\
-Examples:
-  outrigger-proxy explain --config proxy.yaml --listener outbound http://payments/charge
-  outrigger-proxy explain --config /etc/outrigger --listener inbound -X POST -H 'x-beta: 1' \\
-      --from spiffe://cluster.local/ns/shop/sa/web -o json http://orders/orders/7";
-
 const DEMO_EXAMPLES: &str = "\
 Examples:
   outrigger-proxy demo
   outrigger-proxy demo --for 10s";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  source <(outrigger-proxy completions bash)                                    in this shell
+  outrigger-proxy completions bash > ~/.local/share/bash-completion/completions/outrigger-proxy
+  outrigger-proxy completions zsh > ~/.zfunc/_outrigger-proxy                         with fpath+=~/.zfunc in ~/.zshrc
+  outrigger-proxy completions fish > ~/.config/fish/completions/outrigger-proxy.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  outrigger-proxy man | man -l -                       the page of the program
+  outrigger-proxy man run | man -l -                   that of a command
+  outrigger-proxy man --dir /usr/local/share/man/man1  all pages, a file each";
 
 #[cfg(test)]
 mod tests;

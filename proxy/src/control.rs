@@ -13,6 +13,7 @@ pub mod discovered;
 mod expiry;
 mod leave;
 mod limits;
+mod pages;
 mod reload;
 mod signals;
 pub mod sources;
@@ -248,9 +249,10 @@ impl Proxy {
         // Ends with the phase `Stopping`.
         drop(tokio::spawn(admin::serve(admin_listener, Arc::clone(&shared), context)));
 
-        // Both run for as long as the process does, and hold nothing that has to be finished.
+        // These run for as long as the process does, and hold nothing that has to be finished.
         drop(tokio::spawn(workload::follow(Arc::clone(&shared))));
         drop(tokio::spawn(expiry::watch(Arc::clone(&shared))));
+        drop(tokio::spawn(pages::watch(Arc::clone(&shared))));
 
         announce(&snapshot, None);
         tracing::info!(address = %admin_address, "admin listening");

@@ -67,21 +67,29 @@ impl Correlator {
         Self { names, lines, known: KnownSet::of(&known) }
     }
 
-    /// Finds or makes the identifier of a request, and sets all headers to it.
+    /// Finds or makes the identifier of a request in `id`, and sets all headers to it.
     pub fn apply(
         &self,
         headers: &mut Headers,
         trusted: bool,
         unix_millis: u64,
         rng: &mut fastrand::Rng,
-    ) -> (RequestId, Source) {
-        let kept = if trusted { self.find(headers) } else { None };
-        let (id, source) = match kept {
-            Some(id) => (id, Source::Kept),
-            None => (RequestId::generate(unix_millis, rng), Source::Generated),
+        id: &mut RequestId,
+    ) -> Source {
+        // A search that most requests need not make.
+        let kept = if trusted && headers.names().meets(self.known) { self.find(headers) } else { None };
+        let source = match kept {
+            Some(kept) => {
+                *id = kept;
+                Source::Kept
+            }
+            None => {
+                id.make(unix_millis, rng);
+                Source::Generated
+            }
         };
-        self.set(headers, &id);
-        (id, source)
+        self.set(headers, id);
+        source
     }
 
     /// Echoes the identifier on a response, whatever the app has put there.
@@ -141,11 +149,18 @@ impl RequestId {
     /// A UUIDv7: 48 bits of Unix time in milliseconds, 74 random bits, version and variant.
     #[must_use]
     pub fn generate(unix_millis: u64, rng: &mut fastrand::Rng) -> Self {
+        let mut id = Self::EMPTY;
+        id.make(unix_millis, rng);
+        id
+    }
+
+    /// The same in place: it is large to be moved.
+    fn make(&mut self, unix_millis: u64, rng: &mut fastrand::Rng) {
         let random = rng.u128(..);
         let time = u128::from(unix_millis & 0xffff_ffff_ffff) << 80;
         let rand_a = (random >> 64 & 0x0fff) << 64;
         let rand_b = random & 0x3fff_ffff_ffff_ffff;
-        Self::uuid(time | 0x7 << 76 | rand_a | 0x2 << 62 | rand_b)
+        self.write(time | 0x7 << 76 | rand_a | 0x2 << 62 | rand_b);
     }
 
     /// The identifier.
@@ -160,15 +175,15 @@ impl RequestId {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    fn uuid(value: u128) -> Self {
+    fn write(&mut self, value: u128) {
         /// Where the two digits of each byte stand; hyphens are between.
         const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
-        let mut bytes = [0; MAX];
-        bytes[..UUID].fill(b'-');
+        let mut bytes = [b'-'; UUID];
         for (byte, at) in value.to_be_bytes().into_iter().zip(PLACES) {
             [bytes[at], bytes[at + 1]] = hex::PAIRS[usize::from(byte)];
         }
-        Self { bytes, len: 36 }
+        self.bytes[..UUID].copy_from_slice(&bytes);
+        self.len = UUID as u8;
     }
 
     /// `value` has at most [`MAX`] bytes; more are cut off.

@@ -10,7 +10,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use crate::http::h1::{self, ChunkedDecoder, Framing, Message};
+use crate::http::{
+    h1::{self, ChunkedDecoder, Framing, Message},
+    h2::server::Reset,
+};
 
 mod sink;
 mod source;
@@ -35,11 +38,11 @@ pub enum PumpError {
     /// Reading failed.
     Read(io::Error),
     /// The peer reset the stream that was read.
-    ReadReset(h2::Error),
+    ReadReset(StreamError),
     /// Writing failed.
     Write(io::Error),
     /// The peer reset the stream that was written, or its connection failed.
-    WriteReset(h2::Error),
+    WriteReset(StreamError),
 }
 
 impl PumpError {
@@ -58,6 +61,36 @@ impl fmt::Display for PumpError {
             Self::Trailers(what) => f.write_str(what),
             Self::Read(e) | Self::Write(e) => e.fmt(f),
             Self::ReadReset(e) | Self::WriteReset(e) => e.fmt(f),
+        }
+    }
+}
+
+/// How an HTTP/2 stream failed.
+#[derive(Debug)]
+pub enum StreamError {
+    /// One to an upstream.
+    Upstream(h2::Error),
+    /// One of a client.
+    Client(Reset),
+}
+
+impl From<h2::Error> for StreamError {
+    fn from(error: h2::Error) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+impl From<Reset> for StreamError {
+    fn from(reset: Reset) -> Self {
+        Self::Client(reset)
+    }
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upstream(error) => error.fmt(f),
+            Self::Client(reset) => reset.fmt(f),
         }
     }
 }

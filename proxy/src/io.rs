@@ -12,10 +12,12 @@
 //! Under TLS a write is taken before it is on the wire: who stops writing calls [`Io::poll_flush`], or
 //! one of the `write_all`s, which flush.
 
+mod backlog;
 mod gathered;
 mod handshake;
 mod info;
 mod session;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -27,21 +29,25 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
 use crate::{observe::ConnectionObserver, tls::TlsInfo};
+pub use backlog::Backlog;
 pub use gathered::{Gathered, Writer};
 pub use session::Fate;
 use session::Session;
+pub use socket::{Socket, register_late};
 
 /// One TCP stream, plain or under TLS.
 pub struct Io {
-    tcp: RefCell<TcpStream>,
+    tcp: RefCell<Socket>,
     tls: Option<Box<Tls>>,
     /// Bytes that were read to find out the protocol, and are to be read again.
     unread: RefCell<Vec<u8>>,
@@ -73,10 +79,16 @@ impl Io {
     /// A plain stream.
     #[must_use]
     pub fn plain(tcp: TcpStream) -> Self {
-        Self::new(tcp, None)
+        Self::new(tcp.into(), None)
     }
 
-    fn new(tcp: TcpStream, tls: Option<Box<Tls>>) -> Self {
+    /// One that was just accepted, and does not block. The reactor learns of it once something has to wait for it.
+    #[must_use]
+    pub fn accepted(tcp: std::net::TcpStream) -> Self {
+        Self::new(Socket::accepted(tcp), None)
+    }
+
+    fn new(tcp: Socket, tls: Option<Box<Tls>>) -> Self {
         let (peer, local) = (OnceCell::new(), OnceCell::new());
         Self {
             tcp: RefCell::new(tcp),
@@ -163,12 +175,19 @@ impl Io {
 
     /// Ready where a read may find something; else it wakes the task then. Costs less than a read that finds nothing, and
     /// takes no buffer.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.may_hold() { Poll::Ready(()) } else { self.tcp.borrow_mut().poll_readable(cx) }
+    }
+
+    /// The same, for who waits for something else and only watches: of a connection that was just accepted it may be told
+    /// some milliseconds late.
     pub fn poll_due(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.tls.is_some() || !self.unread.borrow().is_empty() {
-            // There may be plaintext that was read with what came before it.
-            return Poll::Ready(());
-        }
-        self.tcp.borrow().poll_read_ready(cx).map(drop)
+        if self.may_hold() { Poll::Ready(()) } else { self.tcp.borrow_mut().poll_due(cx) }
+    }
+
+    /// There may be something to read that the socket knows nothing of: plaintext that came with what was read before.
+    fn may_hold(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.session.borrow().may_hold()) || !self.unread.borrow().is_empty()
     }
 
     fn read_again(&self, buf: &mut ReadBuf<'_>) -> usize {
@@ -336,16 +355,16 @@ impl Io {
         }
     }
 
-    /// The TCP stream of a plain stream, to begin TLS on it.
+    /// The socket of a plain stream, to begin TLS on it.
     #[must_use]
-    pub fn into_plain(self) -> TcpStream {
+    pub fn into_plain(self) -> Socket {
         self.tcp.into_inner()
     }
 
     /// Makes the close that follows a reset: what is under way is dropped, and the peer learns that it was.
     pub fn abort(&self) {
         // A socket that is gone already needs no reset.
-        drop(self.tcp.borrow().set_zero_linger());
+        drop(self.tcp.borrow().fd().map(|fd| SockRef::from(&fd).set_linger(Some(Duration::ZERO))));
     }
 }
 

@@ -40,7 +40,7 @@ pub use cells::{BUCKETS, Counter, Distribution};
 pub use edges::{Edge, EdgeKey};
 pub use plaintext::{Open, Unproven};
 pub use registry::{OTHER, SERIES_LIMIT};
-pub use route::{AccessNote, ConnectionRecord, Record, RouteObserver};
+pub use route::{AccessNote, ConnectionRecord, Counted, Record, RouteObserver};
 pub use totals::{RouteKey, Totals};
 pub use upstream::{ConnectionObserver, Outcome, RetryResult, Side, UpstreamObserver};
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock;
+
 pub mod adaptive;
 pub mod breaker;
 pub mod limits;
@@ -29,9 +31,10 @@ mod window;
 pub use state::PolicyState;
 pub use target::Target;
 
-/// Nanoseconds of `now` since `epoch`; 0 before it, and pinned at the end of the range after 584 years.
-fn nanos_since(epoch: Instant, now: Instant) -> u64 {
-    nanos(now.saturating_duration_since(epoch))
+/// Nanoseconds of `now` since `epoch`, a reading of [`clock::nanos`]; 0 before it.
+#[inline]
+fn nanos_since(epoch: u64, now: Instant) -> u64 {
+    clock::nanos(now).saturating_sub(epoch)
 }
 
 /// `time` in nanoseconds, pinned at the end of the range.

@@ -7,7 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     clock,
-    error::{Failure, Reason},
+    discovery::{Explicit, assemble, explicit},
+    error::{Failure, Reason, Repeat},
     observe::{UpstreamObserver, WorkerObserver},
     policy::Target,
     shared::{BoundListener, EndpointSet, EndpointState, Resolution, Shared, Snapshot, UpstreamState},
@@ -58,6 +59,9 @@ pub struct UpstreamView {
     endpoints: RefCell<Rc<Endpoints>>,
     /// Where this process listens.
     own: Rc<Own>,
+    /// It is an ExternalName Service: whoever may write one in any namespace has chosen the name, and nobody that name's
+    /// addresses. An Upstream document is of the pod's own configuration.
+    external_name: bool,
     /// Endpoints that a connection was made for and that the source does not list.
     pins: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
     /// For endpoints with an identity of their own.
@@ -72,6 +76,8 @@ pub struct Own {
     /// Listeners of a pod that only redirection, or the app itself, leads to: what the proxy would send there comes back for
     /// ever, so it is not sent.
     pub refused: Vec<SocketAddr>,
+    /// Of a pod whose app names its destinations to the proxy: what it may not name, and the addresses of the pod.
+    explicit: Option<(Explicit, Vec<IpAddr>)>,
 }
 
 impl Own {
@@ -79,7 +85,7 @@ impl Own {
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
         let listeners: Vec<_> = snapshot.listeners.iter().map(|l| l.local).collect();
-        let Some(routing) = &snapshot.routing else { return Self { listeners, refused: Vec::new() } };
+        let Some(routing) = &snapshot.routing else { return Self { listeners, ..Self::default() } };
         let refused = snapshot
             .listeners
             .iter()
@@ -91,7 +97,10 @@ impl Own {
                 std::iter::once(bound.local).chain(at_each)
             })
             .collect();
-        Self { listeners, refused }
+        let explicit = &routing.explicit;
+        let names = explicit.proxy || !explicit.outbound.is_empty();
+        let explicit = names.then(|| (explicit.clone(), routing.own_ips().to_vec()));
+        Self { listeners, refused, explicit }
     }
 
     /// Whether what is sent to this listener of a pod comes back for ever. Not so with one that stands before the app: the app
@@ -113,6 +122,11 @@ impl Own {
 
     fn refuses(&self, address: SocketAddr) -> bool {
         self.refused.iter().any(|own| leads_to(address, *own))
+    }
+
+    /// Whether an app that names its destinations may not name this one.
+    fn forbids(&self, address: SocketAddr) -> bool {
+        self.explicit.as_ref().is_some_and(|(explicit, ips)| !explicit.allows(address, ips))
     }
 }
 
@@ -246,7 +260,21 @@ impl UpstreamView {
         let endpoints = Endpoints::new(set, &config.policy.load_balancing, worker, known.as_deref(), own);
         let endpoints = RefCell::new(Rc::new(endpoints));
         let contexts = Arc::clone(contexts);
-        Self { config, target, rules, observer, tls, worker, state, endpoints, own: Rc::clone(own), pins, contexts }
+        let external_name = assemble::is_external_name(&config);
+        Self {
+            config,
+            target,
+            rules,
+            observer,
+            tls,
+            worker,
+            state,
+            endpoints,
+            own: Rc::clone(own),
+            external_name,
+            pins,
+            contexts,
+        }
     }
 
     /// Chooses an endpoint for a request that is under `targets` and has failed at `tried`. Endpoints that a
@@ -330,8 +358,12 @@ impl UpstreamView {
     /// Whether a connection to `address` may be made at all.
     ///
     /// # Errors
-    /// It would come back to this proxy, and go there again.
+    /// It would come back to this proxy, and go there again. Or an app that names its destinations has named what resolves to
+    /// the pod itself; another address of that name may do.
     pub fn leads_out(&self, address: SocketAddr) -> Result<(), Failure> {
+        if self.external_name && self.own.forbids(address) {
+            return Err(Failure::new(Reason::AccessDenied, explicit::FORBIDDEN).repeat(Repeat::Unprocessed));
+        }
         if !self.own.refuses(address) {
             return Ok(());
         }

@@ -169,6 +169,38 @@ fn has_upper(bytes: &[u8]) -> bool {
 #[inline]
 #[must_use]
 pub fn is_plain(path: &[u8]) -> bool {
+    if let Some(last) = path.last_chunk::<STEP>() {
+        // The last step overlaps the one before it, and its last byte stands before none.
+        let (mut odd, mut at) = (odd_in(last) | (CLASS[usize::from(last[STEP - 1])] & ODD != 0), 0);
+        while let Some(step) = path.get(at..).and_then(<[u8]>::first_chunk::<STEP>) {
+            odd |= odd_in(step);
+            at += STEP - 1;
+        }
+        return !odd;
+    }
+    is_plain_by_byte(path)
+}
+
+/// Bytes that are looked at together, and the one behind them.
+const STEP: usize = 17;
+
+/// True if something in `step` is not plain; of the last byte it is only looked at what is behind a slash. Instructions for
+/// 16 bytes at once are what the compiler makes of it: half of the cost of a look at each byte.
+#[inline]
+fn odd_in(step: &[u8; STEP]) -> bool {
+    let mut odd = [0_u8; STEP - 1];
+    for (i, odd) in odd.iter_mut().enumerate() {
+        let (byte, next) = (step[i], step[i + 1]);
+        let class = (byte == b'%') | (byte == b';') | (byte == b'\\') | (byte == b'?') | (byte == b'#');
+        let beyond = (byte <= b' ') | (byte >= 0x7f);
+        let slash = (byte == b'/') & ((next == b'/') | (next == b'.'));
+        *odd = u8::from(class | beyond | slash);
+    }
+    u128::from_le_bytes(odd) != 0
+}
+
+#[inline]
+fn is_plain_by_byte(path: &[u8]) -> bool {
     let (mut odd, mut wanted) = (0, ODD);
     for byte in path {
         let class = CLASS[usize::from(*byte)];

@@ -14,7 +14,8 @@ fn run(fields: &[(&str, &str)], trusted: bool) -> (Headers, RequestId, Source) {
         headers.append(name.as_bytes(), value.as_bytes());
     }
     let mut rng = fastrand::Rng::with_seed(3);
-    let (id, source) = correlator().apply(&mut headers, trusted, 0x0123_4567_89ab, &mut rng);
+    let mut id = RequestId::EMPTY;
+    let source = correlator().apply(&mut headers, trusted, 0x0123_4567_89ab, &mut rng, &mut id);
     (headers, id, source)
 }
 

@@ -128,7 +128,13 @@ fn deeds(now: &Series, last: &Series) -> Vec<String> {
         // Series that differ in labels not told are one line.
         *lines.entry(line).or_default() += grown;
     }
-    lines.into_iter().map(|(line, n)| line.replacen('#', &n.to_string(), 1)).collect()
+    lines.into_iter().map(|(line, n)| counted(&line, n)).collect()
+}
+
+/// The line with its number in the place of `#`, and `(s)` as that number has it.
+fn counted(line: &str, n: f64) -> String {
+    let ending = if n < 1.5 { "" } else { "s" };
+    line.replacen('#', &n.to_string(), 1).replacen("(s)", ending, 1)
 }
 
 /// Samples of the text format. The demo's own names need no unescaping.
@@ -171,10 +177,10 @@ process_open_fds 7
         assert_eq!(
             deeds(&now, &before),
             [
-                "flaky: 1 failed attempt(s) not sent again (budget)",
-                "flaky: 3 failed attempt(s) sent again",
-                "flaky: circuit breaker half-open (1 time(s))",
-                "slow: 3 request(s) answered 504 http_response_timeout",
+                "flaky: 1 failed attempt not sent again (budget)",
+                "flaky: 3 failed attempts sent again",
+                "flaky: circuit breaker half-open (1 time)",
+                "slow: 3 requests answered 504 http_response_timeout",
             ]
         );
         assert!(deeds(&now, &now).is_empty());

@@ -132,10 +132,15 @@ fn key_of(upstream: &Upstream) -> Option<String> {
     match &upstream.source {
         EndpointSource::Local { .. } => None,
         EndpointSource::Discovered => Some(format!("service/{}", upstream.name)),
-        // An ExternalName Service has a port in its name, an Upstream document has none.
-        _ if upstream.name.contains(':') => Some(format!("service/{}", upstream.name)),
+        _ if is_external_name(upstream) => Some(format!("service/{}", upstream.name)),
         _ => Some(format!("upstream/{}", upstream.name)),
     }
+}
+
+/// True for an ExternalName Service: it has a port in its name, an Upstream document has none.
+#[must_use]
+pub fn is_external_name(upstream: &Upstream) -> bool {
+    matches!(upstream.source, EndpointSource::Dns { .. }) && upstream.name.contains(':')
 }
 
 fn ports(model: &Model, workload: Option<&Workload>) -> Vec<(u16, Listener)> {

@@ -3,7 +3,9 @@
 //! The app is told where its proxy is instead (`HTTP_PROXY`, or a port of localhost for each destination), and the proxy
 //! listens on the pod's ports in the app's place. That makes the proxy one that goes where its client says, so
 //! it is bound to loopback, and refuses what only somebody inside the pod may reach: loopback, link-local addresses (the
-//! metadata service of a cloud is one), and its own ports.
+//! metadata service of a cloud is one), and its own ports. Of a name, it is the addresses that count: those of a host outside
+//! the mesh are judged when it is looked up, those of an ExternalName Service when they are dialled. An `Upstream` is what the
+//! pod's own namespace has configured, and may be on loopback.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -94,6 +96,10 @@ impl Explicit {
 pub const OUTBOUND: &str = "outbound-port-";
 /// See [`OUTBOUND`].
 pub const INBOUND: &str = "inbound-port-";
+
+/// What a client is told that wants to go where [`Explicit::allows`] does not let it.
+pub const FORBIDDEN: &str =
+    "the host is this pod's own loopback, its link, or a port of its proxy: call it without the proxy (NO_PROXY)";
 
 /// Where clouds have their metadata service outside of what is link-local: AWS over IPv6, Alibaba.
 const METADATA: [IpAddr; 2] =

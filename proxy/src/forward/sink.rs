@@ -11,7 +11,10 @@ use h2::SendStream;
 use super::{COALESCE, PIECE, PumpError, Source};
 use crate::{
     buffer::Out,
-    http::{Headers, h1, h2 as convert},
+    http::{
+        Headers, h1,
+        h2::{convert, server::Send},
+    },
     io::Io,
 };
 
@@ -30,6 +33,13 @@ pub enum Sink<'a> {
     H2 {
         /// The stream.
         stream: SendStream<Bytes>,
+        /// END_STREAM was sent.
+        ended: bool,
+    },
+    /// The stream of an HTTP/2 client, to which the head was sent.
+    Client {
+        /// The stream.
+        stream: Send,
         /// END_STREAM was sent.
         ended: bool,
     },
@@ -88,8 +98,11 @@ impl Sink<'_> {
                 let room = match stream.capacity() {
                     0 => match ready!(stream.poll_capacity(cx)) {
                         Some(Ok(n)) => n,
-                        Some(Err(e)) => return Poll::Ready(Err(PumpError::WriteReset(e))),
-                        None => return Poll::Ready(Err(PumpError::WriteReset(h2::Reason::STREAM_CLOSED.into()))),
+                        Some(Err(e)) => return Poll::Ready(Err(PumpError::WriteReset(e.into()))),
+                        None => {
+                            let closed = h2::Error::from(h2::Reason::STREAM_CLOSED);
+                            return Poll::Ready(Err(PumpError::WriteReset(closed.into())));
+                        }
                     },
                     n => n,
                 };
@@ -97,9 +110,18 @@ impl Sink<'_> {
                 if n > 0 {
                     let bytes = source.take(n);
                     let last = source.is_over() && source.trailers().is_none();
-                    stream.send_data(bytes, last).map_err(PumpError::WriteReset)?;
+                    stream.send_data(bytes, last).map_err(|e| PumpError::WriteReset(e.into()))?;
                     *ended = last;
                 }
+                Poll::Ready(Ok(()))
+            }
+            Self::Client { stream, ended } => {
+                let room = ready!(stream.poll_room(cx)).map_err(|e| PumpError::WriteReset(e.into()))?;
+                let n = source.chunk().len().min(room).min(PIECE);
+                let last = source.ends_after(n);
+                stream.data(&source.chunk()[..n], last).map_err(|e| PumpError::WriteReset(e.into()))?;
+                source.advance(n);
+                *ended = last;
                 Poll::Ready(Ok(()))
             }
         }
@@ -115,14 +137,22 @@ impl Sink<'_> {
                 }
                 Ok(())
             }
-            Self::H2 { ended: true, .. } => Ok(()),
+            Self::H2 { ended: true, .. } | Self::Client { ended: true, .. } => Ok(()),
+            Self::Client { stream, ended } => {
+                *ended = true;
+                match trailers {
+                    Some(trailers) => stream.trailers(trailers),
+                    None => stream.data(&[], true),
+                }
+                .map_err(|e| PumpError::WriteReset(e.into()))
+            }
             Self::H2 { stream, ended } => {
                 *ended = true;
                 match trailers {
                     Some(trailers) => stream.send_trailers(convert::to_map(trailers)),
                     None => stream.send_data(Bytes::new(), true),
                 }
-                .map_err(PumpError::WriteReset)
+                .map_err(|e| PumpError::WriteReset(e.into()))
             }
         }
     }
@@ -130,7 +160,7 @@ impl Sink<'_> {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
         match self {
             Self::H1 { io, out, .. } => out.poll_flush(io, cx).map_err(PumpError::Write),
-            Self::H2 { .. } | Self::None => Poll::Ready(Ok(())),
+            Self::H2 { .. } | Self::Client { .. } | Self::None => Poll::Ready(Ok(())),
         }
     }
 
@@ -138,6 +168,7 @@ impl Sink<'_> {
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::H2 { stream, ended: false } => stream.poll_reset(cx).map(|_| ()),
+            Self::Client { stream, ended: false } => stream.poll_reset(cx).map(|_| ()),
             _ => Poll::Pending,
         }
     }

@@ -1,6 +1,8 @@
 //! Where a body comes from: nothing, bytes, an HTTP/1 connection, an HTTP/2 stream; and what was taken of it,
 //! kept to be sent again.
 
+mod client;
+
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -14,10 +16,11 @@ use crate::{
     http::{
         Headers,
         h1::{self, Event},
-        h2 as convert,
+        h2::{convert, server::Receive},
     },
     io::Io,
 };
+use client::ClientBody;
 
 /// Where a body comes from.
 pub struct Source<'a> {
@@ -36,6 +39,7 @@ enum Origin<'a> {
     Bytes(Bytes),
     H1 { io: &'a Io, buf: &'a mut Buf, left: Left, ready: usize },
     H2 { stream: RecvStream, ready: Bytes, data_over: bool, over: bool },
+    Client(ClientBody),
 }
 
 /// What was taken so far, kept to be sent again.
@@ -76,6 +80,12 @@ impl<'a> Source<'a> {
     pub fn h2(stream: RecvStream, limits: h1::Limits) -> Self {
         let over = stream.is_end_stream();
         Self::new(Origin::H2 { stream, ready: Bytes::new(), data_over: over, over }, limits)
+    }
+
+    /// The body of a request of an HTTP/2 client, of `length` bytes if that was announced.
+    #[must_use]
+    pub fn client(stream: Receive, length: Option<u64>) -> Self {
+        Self::new(Origin::Client(ClientBody::new(stream, length)), h1::Limits::default())
     }
 
     fn new(from: Origin<'a>, limits: h1::Limits) -> Self {
@@ -128,6 +138,7 @@ impl<'a> Source<'a> {
             Origin::Bytes(bytes) => bytes.is_empty(),
             Origin::H1 { left, ready, .. } => *ready == 0 && matches!(left, Left::Done),
             Origin::H2 { ready, over, .. } => *over && ready.is_empty(),
+            Origin::Client(body) => body.is_over(),
         }
     }
 
@@ -163,7 +174,7 @@ impl<'a> Source<'a> {
                 while ready.is_empty() && !*data_over {
                     match ready!(stream.poll_data(cx)) {
                         Some(Ok(bytes)) => *ready = bytes,
-                        Some(Err(e)) => return Poll::Ready(Err(PumpError::ReadReset(e))),
+                        Some(Err(e)) => return Poll::Ready(Err(PumpError::ReadReset(e.into()))),
                         None => *data_over = true,
                     }
                 }
@@ -171,13 +182,15 @@ impl<'a> Source<'a> {
                     return Poll::Ready(Ok(Step::Data));
                 }
                 if !*over {
-                    if let Some(map) = ready!(stream.poll_trailers(cx)).map_err(PumpError::ReadReset)? {
+                    let trailers = ready!(stream.poll_trailers(cx)).map_err(|e| PumpError::ReadReset(e.into()))?;
+                    if let Some(map) = trailers {
                         convert::trailers_from(&map, &self.limits, &mut self.trailers).map_err(PumpError::Trailers)?;
                     }
                     *over = true;
                 }
                 Poll::Ready(Ok(Step::End))
             }
+            Origin::Client(body) => body.poll_data(cx, &mut self.trailers),
         }
     }
 
@@ -194,7 +207,23 @@ impl<'a> Source<'a> {
             Origin::Bytes(bytes) => bytes,
             Origin::H1 { buf, ready, .. } => &buf.bytes()[..*ready],
             Origin::H2 { ready, .. } => ready,
+            Origin::Client(body) => body.chunk(),
         }
+    }
+
+    /// True if nothing follows the first `n` bytes of the chunk, as far as is known, trailers neither.
+    #[must_use]
+    pub fn ends_after(&self, n: usize) -> bool {
+        let rest = self.chunk().len() - n;
+        let recorded = self.record.as_ref().is_some_and(|r| !r.rest().is_empty());
+        rest == 0
+            && self.trailers.is_empty()
+            && match &self.from {
+                Origin::Empty | Origin::Bytes(_) => !recorded,
+                Origin::H1 { left, .. } => !recorded && matches!(left, Left::Length(rest) if *rest == n as u64),
+                // The end of a stream is found by asking for more.
+                Origin::H2 { .. } | Origin::Client(_) => false,
+            }
     }
 
     /// Takes the first `n` bytes of the chunk as a value of their own.
@@ -228,6 +257,7 @@ impl<'a> Source<'a> {
                 Origin::Bytes(bytes) => &bytes[..n],
                 Origin::H1 { buf, .. } => &buf.bytes()[..n],
                 Origin::H2 { ready, .. } => &ready[..n],
+                Origin::Client(body) => &body.chunk()[..n],
             };
             if record.bytes.len() + n > record.limit {
                 self.record = None;
@@ -254,6 +284,7 @@ impl<'a> Source<'a> {
                 // Fails only for a stream that is gone, which the next poll reports.
                 drop(stream.flow_control().release_capacity(n));
             }
+            Origin::Client(body) => body.advance(n),
         }
     }
 

@@ -70,8 +70,6 @@ pub struct RequestHead {
     pub target: String,
     /// Without `Host`.
     pub headers: Headers,
-    /// `:protocol` of an extended CONNECT (RFC 8441), which is not forwarded between versions.
-    pub protocol: Option<Box<str>>,
 }
 
 impl RequestHead {
@@ -80,7 +78,6 @@ impl RequestHead {
         self.authority.clear();
         self.target.clear();
         self.headers.clear();
-        self.protocol = None;
     }
 
     /// Forgets the message, and gives back what a part of it took beyond `bytes`.

@@ -43,6 +43,8 @@ pub struct Headers {
     /// No name beyond these is among the fields: what most heads do not have is answered without a search.
     /// A name that was removed may still be in it.
     names: KnownSet,
+    /// One of the unknown names may be `peculiar`, or nobody has looked.
+    peculiar: bool,
 }
 
 impl Headers {
@@ -57,12 +59,19 @@ impl Headers {
         self.arena.clear();
         self.fields.clear();
         self.names = KnownSet::default();
+        self.peculiar = false;
     }
 
     /// Every name among the fields is in this set; it may have others.
     #[must_use]
     pub fn names(&self) -> KnownSet {
         self.names
+    }
+
+    /// False: every unknown name is of letters, digits and dashes, and does not begin with `x-outrigger-`.
+    #[must_use]
+    pub fn peculiar(&self) -> bool {
+        self.peculiar
     }
 
     /// Gives memory back that a large message took: what an idle connection keeps is bounded by `bytes`.
@@ -227,6 +236,7 @@ impl Headers {
         self.arena.extend_from_slice(name);
         let field = self.finish_line(known, start, name.len(), value);
         self.names.insert(known);
+        self.peculiar |= known == Known::Other;
         self.fields.push(field);
     }
 
@@ -270,6 +280,20 @@ impl Headers {
     /// length. `line`: they stand there as they are written.
     #[inline]
     pub(crate) fn push_at(&mut self, known: Known, name: (usize, usize), value: (usize, usize), line: bool) {
+        self.push_judged_at(known, name, value, line, known == Known::Other);
+    }
+
+    /// The same, of a name that was looked at: whether it is [`peculiar`](Headers::peculiar).
+    #[inline]
+    pub(super) fn push_judged_at(
+        &mut self,
+        known: Known,
+        name: (usize, usize),
+        value: (usize, usize),
+        line: bool,
+        peculiar: bool,
+    ) {
+        self.peculiar |= peculiar;
         self.names.insert(known);
         self.fields.push(Field { name: span(name.0, name.1), value: span(value.0, value.1), known, line });
     }

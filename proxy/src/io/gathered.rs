@@ -1,7 +1,7 @@
-//! Writes of one wake-up gathered into one system call, for HTTP/2.
+//! Writes of one wake-up gathered into one system call, for HTTP/2 to upstreams.
 //!
 //! `h2` hands over every DATA frame of more than 256 bytes by itself and flushes after it, so a wake-up that brings
-//! the answers of thirty streams would write thirty times. Here the frames wait until whoever drives the connection
+//! requests for thirty streams would write thirty times. Here the frames wait until whoever drives the connection
 //! has nothing left to do, and [`Writer::drive`] hands them over; what `h2` asks to be flushed counts as flushed at
 //! once. So a connection is polled within `drive` alone, and [`Writer::finish`] comes before it is dropped.
 //!
@@ -83,12 +83,6 @@ impl Writer {
 
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.out.borrow_mut().poll_flush(&self.0.io, cx)
-    }
-
-    /// Gives the buffer back; for a connection that becomes idle.
-    pub fn release(&self) {
-        self.0.out.borrow_mut().release();
-        self.0.io.shrink();
     }
 }
 

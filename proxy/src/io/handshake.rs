@@ -11,7 +11,7 @@ use std::{future::poll_fn, io, sync::Arc};
 use rustls::{Connection, ServerConfig, ServerConnection, pki_types::UnixTime};
 use tokio::net::TcpStream;
 
-use super::{Io, Tls, session::Session};
+use super::{Io, Socket, Tls, session::Session};
 use crate::{
     error::{Failure, Reason, Repeat},
     tls::{Alpn, ClientContext, Side, SpiffeId, TlsInfo, failure},
@@ -23,12 +23,12 @@ impl Io {
     /// # Errors
     /// The handshake failed; the alert that says so is sent.
     pub async fn accept_tls(
-        tcp: TcpStream,
+        tcp: impl Into<Socket>,
         prefix: impl Into<Vec<u8>>,
         config: Arc<ServerConfig>,
     ) -> Result<Self, Failure> {
         let conn = ServerConnection::new(config).map_err(|e| internal(&e))?;
-        Self::handshake(tcp, Session::new(Connection::Server(conn), prefix.into()), Side::Client, None).await
+        Self::handshake(tcp.into(), Session::new(Connection::Server(conn), prefix.into()), Side::Client, None).await
     }
 
     /// Makes a TLS handshake as the client, as an upstream's context says. `speaks` is offered by ALPN.
@@ -39,13 +39,13 @@ impl Io {
         let handshake = async {
             let conn = context.connection(speaks, UnixTime::now())?;
             let session = Session::new(Connection::Client(conn), Vec::new());
-            Self::handshake(tcp, session, Side::Server, context.identity()).await
+            Self::handshake(tcp.into(), session, Side::Server, context.identity()).await
         };
         handshake.await.map_err(|failure: Failure| failure.repeat(Repeat::Unprocessed))
     }
 
     async fn handshake(
-        mut tcp: TcpStream,
+        mut tcp: Socket,
         mut session: Session,
         peer: Side,
         expected: Option<&SpiffeId>,
@@ -60,7 +60,7 @@ impl Io {
     }
 }
 
-fn failed(error: &io::Error, peer: Side, tcp: &TcpStream) -> Failure {
+fn failed(error: &io::Error, peer: Side, tcp: &Socket) -> Failure {
     failure::of_io(error, peer, &who(tcp)).unwrap_or_else(|| {
         let peer = peer.as_str();
         let who = who(tcp);
@@ -74,7 +74,7 @@ fn failed(error: &io::Error, peer: Side, tcp: &TcpStream) -> Failure {
     })
 }
 
-fn who(tcp: &TcpStream) -> String {
+fn who(tcp: &Socket) -> String {
     tcp.peer_addr().map_or_else(|_| "(gone)".to_owned(), |address| address.to_string())
 }
 

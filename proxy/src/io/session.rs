@@ -17,10 +17,9 @@ use std::{
 
 use rustls::Connection;
 use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Socket;
 
 /// Ciphertext that may wait for the socket: two records. More only adds memory, the kernel has a
 /// buffer of its own.
@@ -51,6 +50,8 @@ pub type Fate = Rc<OnceCell<rustls::Error>>;
 pub(super) struct Session {
     conn: Connection,
     surplus: Vec<u8>,
+    /// There may be plaintext, or an end, that no reader was told of.
+    untold: bool,
     broken: Fate,
     closing: bool,
 }
@@ -59,7 +60,7 @@ impl Session {
     /// A session whose first ciphertext, read already, is `prefix`.
     pub(super) fn new(mut conn: Connection, prefix: Vec<u8>) -> Self {
         conn.set_buffer_limit(Some(MAX_UNSENT));
-        Self { conn, surplus: prefix, broken: Fate::default(), closing: false }
+        Self { conn, surplus: prefix, untold: true, broken: Fate::default(), closing: false }
     }
 
     /// The connection, for what the handshake found out.
@@ -72,8 +73,13 @@ impl Session {
         Rc::clone(&self.broken)
     }
 
+    /// A read may find something, or may have something to send, whatever the socket knows.
+    pub(super) fn may_hold(&self) -> bool {
+        self.untold || !self.surplus.is_empty() || self.broken.get().is_some() || self.conn.wants_write()
+    }
+
     /// Drives the handshake until both sides have all of it that we can send.
-    pub(super) fn poll_handshake(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_handshake(&mut self, tcp: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_flush(tcp, cx))?;
             if !self.conn.is_handshaking() {
@@ -93,7 +99,7 @@ impl Session {
     /// Reads plaintext.
     pub(super) fn poll_read(
         &mut self,
-        tcp: &mut TcpStream,
+        tcp: &mut Socket,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<usize>> {
@@ -123,7 +129,7 @@ impl Session {
     /// Encrypts a part of `bufs` and sends what the socket takes.
     pub(super) fn poll_write(
         &mut self,
-        tcp: &mut TcpStream,
+        tcp: &mut Socket,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -144,7 +150,7 @@ impl Session {
     }
 
     /// Sends everything that is encrypted.
-    pub(super) fn poll_flush(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, tcp: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match ready!(self.poll_send(tcp, cx)) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(e) => Poll::Ready(Err(self.last_words(tcp).unwrap_or(e))),
@@ -152,7 +158,7 @@ impl Session {
     }
 
     /// Says that nothing follows.
-    pub(super) fn poll_close(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_close(&mut self, tcp: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.closing {
             self.closing = true;
             self.conn.send_close_notify();
@@ -161,7 +167,7 @@ impl Session {
     }
 
     /// Has an idle connection ended, or received data? Tickets and key updates are no data.
-    pub(super) fn is_stale(&mut self, tcp: &TcpStream) -> bool {
+    pub(super) fn is_stale(&mut self, tcp: &Socket) -> bool {
         for _ in 0..STALE_READS {
             if self.broken.get().is_some() || !self.surplus.is_empty() || self.conn.reader().fill_buf().is_ok() {
                 return true;
@@ -184,7 +190,7 @@ impl Session {
     /// Takes ciphertext in, from `surplus` or else from the socket; `Ok(0)` is the end of the stream.
     fn poll_receive(
         &mut self,
-        tcp: &mut TcpStream,
+        tcp: &mut Socket,
         cx: &mut Context<'_>,
         mut buf: Option<&mut ReadBuf<'_>>,
     ) -> Poll<io::Result<usize>> {
@@ -204,7 +210,7 @@ impl Session {
     }
 
     /// The same, only if something is there already.
-    fn try_receive(&mut self, tcp: &TcpStream) -> io::Result<usize> {
+    fn try_receive(&mut self, tcp: &Socket) -> io::Result<usize> {
         SCRATCH.with_borrow_mut(|scratch| {
             let n = tcp.try_read(&mut scratch[..MIN_READ])?;
             self.feed(&scratch[..n], None);
@@ -215,6 +221,7 @@ impl Session {
     /// Decrypts `raw`; none of it is the end of the stream. Plaintext goes to `buf` as far as it has room.
     fn feed(&mut self, mut raw: &[u8], mut buf: Option<&mut ReadBuf<'_>>) {
         loop {
+            self.untold = true;
             match self.conn.read_tls(&mut raw) {
                 // The end of the stream; or, with bytes left, they follow a `close_notify` and don't count.
                 Ok(0) => return,
@@ -252,7 +259,10 @@ impl Session {
                     buf.put_slice(&chunk[..n]);
                     reader.consume(n);
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Stream::Open),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.untold = false;
+                    return Ok(Stream::Open);
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -260,8 +270,8 @@ impl Session {
     }
 
     /// Sends everything that is encrypted.
-    fn poll_send(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut socket = Socket { tcp, cx };
+    fn poll_send(&mut self, tcp: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut socket = Wire { tcp, cx };
         while self.conn.wants_write() {
             match self.conn.write_tls(&mut socket) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -275,11 +285,12 @@ impl Session {
 
     /// A peer that refuses us sends an alert and closes, so our next write fails: the alert, which says
     /// why, is in the socket still (under TLS 1.3 a server refuses after the client's handshake is done).
-    fn last_words(&mut self, tcp: &TcpStream) -> Option<io::Error> {
+    fn last_words(&mut self, tcp: &Socket) -> Option<io::Error> {
         if self.surplus.is_empty() && self.broken.get().is_none() {
             // Past the runtime's idea of readiness: it may not have been told yet.
             let read = SCRATCH.with_borrow_mut(|scratch| {
-                let n = (&*SockRef::from(tcp)).read(&mut scratch[..MIN_READ])?;
+                let fd = tcp.fd().ok_or(io::ErrorKind::NotConnected)?;
+                let n = (&*SockRef::from(&fd)).read(&mut scratch[..MIN_READ])?;
                 self.feed(&scratch[..n], None);
                 io::Result::Ok(n)
             });
@@ -306,12 +317,12 @@ enum Stream {
 }
 
 /// A socket as rustls writes to it.
-struct Socket<'a, 'b> {
-    tcp: &'a mut TcpStream,
+struct Wire<'a, 'b> {
+    tcp: &'a mut Socket,
     cx: &'a mut Context<'b>,
 }
 
-impl Write for Socket<'_, '_> {
+impl Write for Wire<'_, '_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         now(Pin::new(&mut *self.tcp).poll_write(self.cx, buf))
     }

@@ -220,6 +220,12 @@ impl WorkerLog {
         Self { log, worker, state: RefCell::new(state) }
     }
 
+    /// True if requests without an error may be logged.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        Mode::unpack(self.log.mode.load(Ordering::Relaxed)).enabled
+    }
+
     /// Logs one request, if it is to be logged.
     #[inline]
     pub(crate) fn write(&self, route: &RouteObserver, record: &Record<'_>) {

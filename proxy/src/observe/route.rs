@@ -81,6 +81,29 @@ pub struct Record<'a> {
     pub notes: &'a [(&'static str, &'a str)],
 }
 
+/// What of a request that has ended is counted; all that most requests are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted<'a> {
+    /// As it came.
+    pub method: &'a Method,
+    /// As the client got it; 0: none was sent.
+    pub status: u16,
+    /// `None`: not gRPC, or the stream ended without one.
+    pub grpc_status: Option<u8>,
+    /// Why the proxy answered itself, or cut the exchange short.
+    pub failure: Option<&'a Failure>,
+    /// The identity that the peer proved.
+    pub peer_identity: Option<&'a Arc<str>>,
+    /// From the first byte of the request to the last one of the response.
+    pub duration: Duration,
+}
+
+impl Counted<'_> {
+    fn is_error(&self) -> bool {
+        self.failure.is_some() || self.status >= 500
+    }
+}
+
 /// What access policies have decided about a request or connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AccessNote<'a> {
@@ -117,7 +140,12 @@ pub struct ConnectionRecord<'a> {
     pub response_bytes: u64,
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    fn counted(&self) -> Counted<'a> {
+        let Self { method, status, grpc_status, failure, peer_identity, duration, .. } = *self;
+        Counted { method, status, grpc_status, failure, peer_identity, duration }
+    }
+
     /// From the first byte of the request to the first one of the upstream's response.
     #[must_use]
     pub fn first_byte_after(&self) -> Option<Duration> {
@@ -147,22 +175,37 @@ impl RouteObserver {
 
     /// A request has ended: counts it and logs it.
     pub fn finish(&self, record: &Record<'_>) {
-        let peer = record.peer_identity.map_or(NO_PEER, |p| self.worker.peers.id(p));
-        let key = pack(record, peer);
+        self.finish_with(&record.counted(), || *record);
+    }
+
+    /// The same, of a record that is made only where it is looked at.
+    #[inline]
+    pub fn finish_with<'a>(&self, counted: &Counted<'_>, record: impl FnOnce() -> Record<'a>) {
+        self.count(counted);
+        if counted.is_error() || self.worker.log.is_on() {
+            self.tell(&record());
+        }
+    }
+
+    fn count(&self, counted: &Counted<'_>) {
+        let peer = counted.peer_identity.map_or(NO_PEER, |p| self.worker.peers.id(p));
+        let key = pack(counted, peer);
         let mut table = self.table.borrow_mut();
         let index = match table.find(key) {
             Some(index) => index,
             None => {
                 // The lock of the registry is taken here, once for each combination.
                 let full = table.entries.len() >= MAX_ENTRIES;
-                let entry = self.resolve(record, peer, full);
+                let entry = self.resolve(counted, peer, full);
                 table.insert(key, entry)
             }
         };
         let entry = &table.entries[index];
         entry.requests.add(1);
-        entry.duration.record(record.duration);
-        drop(table);
+        entry.duration.record(counted.duration);
+    }
+
+    fn tell(&self, record: &Record<'_>) {
         if record.is_error() {
             self.worker.observer.recent.request(self, record, SystemTime::now());
         }
@@ -177,7 +220,7 @@ impl RouteObserver {
         self.worker.log.write_connection(self, record);
     }
 
-    fn resolve(&self, record: &Record<'_>, peer: u32, full: bool) -> Entry {
+    fn resolve(&self, record: &Counted<'_>, peer: u32, full: bool) -> Entry {
         let registry = &self.worker.observer.registry;
         let direction = self.direction.as_str();
         if full {
@@ -224,7 +267,7 @@ const NO_REASON: u64 = 0xff;
 
 /// Bits: 63 set (a key is never 0) | 32..62 peer | 22..29 reason | 17..21 gRPC | 7..16 status | 0..6 method.
 #[inline]
-fn pack(record: &Record<'_>, peer: u32) -> u64 {
+fn pack(record: &Counted<'_>, peer: u32) -> u64 {
     let grpc = record.grpc_status.map_or(MAX_GRPC + 2, |g| g.min(MAX_GRPC + 1));
     let reason = record.failure.map_or(NO_REASON, |f| f.reason as u64);
     1 << 63

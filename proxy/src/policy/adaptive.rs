@@ -30,6 +30,7 @@ use outrigger_config::model::AdaptiveConcurrency;
 use tokio::time::Instant;
 
 use super::nanos_since;
+use crate::clock;
 
 mod controller;
 
@@ -40,7 +41,7 @@ use controller::{Controller, Measured};
 
 /// See the module.
 pub struct Adaptive {
-    epoch: Instant,
+    epoch: u64,
     limit: AtomicU32,
     in_flight: AtomicU32,
     /// Changes when what was let in before is no longer to be measured.
@@ -72,7 +73,7 @@ impl Adaptive {
     pub fn new(config: &AdaptiveConcurrency, now: Instant) -> Arc<Self> {
         let controller = Controller::new(config.min_limit, config.max_limit);
         Arc::new(Self {
-            epoch: now,
+            epoch: clock::nanos(now),
             limit: AtomicU32::new(controller.limit()),
             in_flight: AtomicU32::new(0),
             round: AtomicU32::new(0),

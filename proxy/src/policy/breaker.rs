@@ -43,6 +43,7 @@ pub use word::State;
 use word::Word;
 
 use super::{nanos, nanos_since, window::Window};
+use crate::clock;
 
 /// What a caller is told while all probes are on their way: their verdict is a matter of a request's time.
 const PROBING_WAIT: Duration = Duration::from_secs(1);
@@ -50,7 +51,7 @@ const MILLI: u64 = 1_000_000;
 
 /// See the module.
 pub struct Breaker {
-    epoch: Instant,
+    epoch: u64,
     word: AtomicU64,
     /// Failures since the last success.
     streak: AtomicU32,
@@ -142,7 +143,7 @@ impl Breaker {
     pub fn new(config: &CircuitBreaker, workers: usize, ejections: Option<Arc<Ejections>>, now: Instant) -> Arc<Self> {
         let base = nanos(config.open_base).div_ceil(MILLI).max(1);
         Arc::new(Self {
-            epoch: now,
+            epoch: clock::nanos(now),
             word: AtomicU64::new(Word::INITIAL.0),
             streak: AtomicU32::new(0),
             probes_until: AtomicU64::new(0),

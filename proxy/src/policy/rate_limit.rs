@@ -32,6 +32,7 @@ use outrigger_config::model::{RateLimit, RateLimitKey};
 use tokio::time::Instant;
 
 use super::{nanos, nanos_since};
+use crate::clock;
 
 #[cfg(test)]
 mod tests;
@@ -44,7 +45,7 @@ const SHARD_KEYS: usize = 640;
 
 /// See the module.
 pub struct RateLimiter {
-    epoch: Instant,
+    epoch: u64,
     /// Nanoseconds per request.
     interval: u64,
     /// How far ahead the time of a bucket may lie.
@@ -81,7 +82,7 @@ impl RateLimiter {
         let interval = nanos(config.per).div_ceil(u64::from(config.requests.max(1))).max(1);
         let shards = if config.by == RateLimitKey::All { 0 } else { SHARDS };
         Self {
-            epoch: now,
+            epoch: clock::nanos(now),
             interval,
             tolerance: interval.saturating_mul(u64::from(config.burst.max(1)) - 1),
             by: config.by.clone(),

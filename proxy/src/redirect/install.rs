@@ -1,14 +1,17 @@
 //! Installing and removing a plan: which program, decided by trying, and nothing left of another.
 //!
-//! Each try is one transaction, so a failed one has changed nothing and the next may follow. A try that the kernel
-//! forbids ends it: no other program would be allowed more. Rules that an earlier version, or another program, has left
+//! A try that fails leaves the rules as they were, so the next may follow: nft takes all in one transaction, and what
+//! iptables has changed before it failed is put back (`chains`). A try that the kernel forbids ends it: no other program
+//! would be allowed more. Rules that an earlier version, or another program, has left
 //! are removed after ours are in place, never before: there is no moment without capture.
+
+mod chains;
 
 use std::path::PathBuf;
 
 use super::{
     Backend, Families, Family, Plan, TABLE,
-    iptables::{self, JUMPS, Jump},
+    iptables::{self, Jump},
     nftables::{self, FAMILIES, Layout},
     system::{Ran, System},
 };
@@ -52,8 +55,8 @@ and NAT (modules nf_tables, nft_chain_nat, nft_redir, nft_fib_inet; for --inboun
 /// Puts the rules of `plan` in the place of those that are there.
 ///
 /// # Errors
-/// No program is there, or the kernel refuses; the rules are what they were. Or rules of another program could not be
-/// removed.
+/// No program is there, or the kernel refuses; the rules are what they were. Or rules of another program, or of a try that
+/// failed, could not be removed: the error names them.
 pub fn install(plan: &Plan, backend: Backend, system: &System) -> Result<Done, RedirectError> {
     allowed(system)?;
     let mut tried = Vec::new();
@@ -65,6 +68,7 @@ pub fn install(plan: &Plan, backend: Backend, system: &System) -> Result<Done, R
             }
             Err(Failed::Forbidden(why)) => return Err(RedirectError::Forbidden(format!(" ({why})"))),
             Err(Failed::Because(why)) => tried.push(format!("{way}: {why}")),
+            Err(Failed::Left(left)) => return Err(left),
         }
     }
     Err(RedirectError::NoWay(tried))
@@ -122,6 +126,8 @@ impl std::fmt::Display for Way {
 enum Failed {
     Forbidden(String),
     Because(String),
+    /// And what it had changed could not be undone.
+    Left(RedirectError),
 }
 
 impl Failed {
@@ -148,7 +154,7 @@ impl Way {
     fn is_there(self, system: &System) -> bool {
         match self {
             Self::Nft(_) => system.find("nft").is_some(),
-            Self::Iptables { v4, .. } => system.find(&restore(v4)).is_some(),
+            Self::Iptables { v4, .. } => system.find(&chains::restore(v4)).is_some(),
         }
     }
 
@@ -160,8 +166,10 @@ impl Way {
                 // `iptables` is mostly another name of `iptables-nft`: what counts is whose rules a program shows.
                 let families = plan.families.on(system.ipv6());
                 let used = |f: &Family| if *f == Family::Ipv4 { v4 } else { v6 };
-                let same =
-                    |f| is_ipv6(used(f)) == is_ipv6(program) && is_nft(system, used(f)) == is_nft(system, program);
+                let same = |f| {
+                    chains::is_ipv6(used(f)) == chains::is_ipv6(program)
+                        && chains::is_nft(system, used(f)) == chains::is_nft(system, program)
+                };
                 families.iter().any(same) && iptables::has(plan, *jump)
             }
             _ => false,
@@ -175,7 +183,11 @@ impl Way {
                 let families = plan.families.on(system.ipv6()).iter();
                 let each = families.map(|family| {
                     let program = if *family == Family::Ipv4 { v4 } else { v6 };
-                    format!("# {program}-restore {}\n{}", RESTORE.join(" "), iptables::script(plan, *family, &[]))
+                    format!(
+                        "# {program}-restore {}\n{}",
+                        chains::RESTORE.join(" "),
+                        iptables::script(plan, *family, &[])
+                    )
                 });
                 each.collect()
             }
@@ -190,45 +202,18 @@ impl Way {
                 if ran.ok { Ok(()) } else { Err(Failed::of(&ran)) }
             }
             Self::Iptables { v4, v6 } => {
-                for family in plan.families.on(system.ipv6()) {
-                    restore_rules(plan, *family, if *family == Family::Ipv4 { v4 } else { v6 }, system)?;
+                let mut tried = Vec::new();
+                let mut each = plan.families.on(system.ipv6()).iter().map(|family| {
+                    let program = if *family == Family::Ipv4 { v4 } else { v6 };
+                    chains::replace(plan, *family, program, system, &mut tried)
+                });
+                match each.try_for_each(|done| done) {
+                    Ok(()) => Ok(()),
+                    Err(failed) => Err(chains::put_back(&tried, system).map_or_else(Failed::Left, |()| failed)),
                 }
-                Ok(())
             }
         }
     }
-}
-
-fn is_ipv6(program: &str) -> bool {
-    program.starts_with("ip6")
-}
-
-/// Whether this iptables is the one on nf_tables. It says so with its version; the other, and what is older than both, does
-/// not.
-fn is_nft(system: &System, program: &str) -> bool {
-    let file = system.find(program);
-    let version = file.and_then(|file| system.run(&file, &["-V"], "").ok());
-    version.is_some_and(|ran| ran.out.contains("nf_tables"))
-}
-
-/// What `iptables-restore` is told: it leaves other chains alone, and waits for its lock for 10 s at most.
-const RESTORE: [&str; 3] = ["--noflush", "-w", "10"];
-
-fn restore(program: &str) -> String {
-    format!("{program}-restore")
-}
-
-fn restore_rules(plan: &Plan, family: Family, program: &'static str, system: &System) -> Result<(), Failed> {
-    let restores = found(system, &restore(program))?;
-    let looks = found(system, program)?;
-    let mut there = Vec::new();
-    for jump in JUMPS {
-        if asked(system, &looks, jump, "-C", &jump.rule()).is_some_and(|ran| ran.ok) {
-            there.push(jump);
-        }
-    }
-    let ran = run(system, &restores, &RESTORE, &iptables::script(plan, family, &there))?;
-    if ran.ok { Ok(()) } else { Err(Failed::of(&ran)) }
 }
 
 fn found(system: &System, program: &str) -> Result<PathBuf, Failed> {
@@ -238,12 +223,6 @@ fn found(system: &System, program: &str) -> Result<PathBuf, Failed> {
 fn run(system: &System, program: &std::path::Path, args: &[&str], input: &str) -> Result<Ran, Failed> {
     let failed = |e: std::io::Error| Failed::Because(format!("{} cannot be run: {e}", program.display()));
     system.run(program, args, input).map_err(failed)
-}
-
-/// Runs `iptables -t TABLE ACTION ARGS`. `None`: it cannot be run.
-fn asked(system: &System, program: &std::path::Path, jump: Jump, action: &str, args: &[&str]) -> Option<Ran> {
-    let args: Vec<_> = ["-w", "10", "-t", jump.table, action].into_iter().chain(args.iter().copied()).collect();
-    system.run(program, &args, "").ok()
 }
 
 /// Rules of ours, by what holds them.
@@ -256,15 +235,11 @@ enum Rules {
     },
 }
 
-/// Every iptables that may have rules of ours, or be another name of one that has.
-const PROGRAMS: [&str; 6] =
-    ["iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy", "iptables", "ip6tables"];
-
 /// Removes all of ours but what is to `stay`. The names of what was removed.
 fn clean(system: &System, stay: impl Fn(&Rules) -> bool) -> Result<Vec<String>, RedirectError> {
     let mut removed = Vec::new();
-    for program in PROGRAMS {
-        clean_chains(system, program, &stay, &mut removed)?;
+    for program in chains::PROGRAMS {
+        chains::clean(system, program, &stay, &mut removed)?;
     }
     clean_tables(system, &stay, &mut removed)?;
     Ok(removed)
@@ -299,56 +274,6 @@ fn clean_tables(
         Err(e) => return Err(RedirectError::Left(format!("table {}", ours.join(", ")), e.to_string())),
     }
     Ok(())
-}
-
-fn clean_chains(
-    system: &System,
-    program: &'static str,
-    stay: &impl Fn(&Rules) -> bool,
-    removed: &mut Vec<String>,
-) -> Result<(), RedirectError> {
-    let Some(file) = system.find(program) else { return Ok(()) };
-    let nft = is_nft(system, program);
-    for jump in JUMPS {
-        if !nft && !system.has_legacy_table(is_ipv6(program), jump.table) {
-            continue;
-        }
-        let there = || asked(system, &file, jump, "-S", &[jump.to]).is_some_and(|ran| ran.ok);
-        if stay(&Rules::Chain { program, jump }) || !there() {
-            continue;
-        }
-        // Each call removes one of those that are equal; whoever made more than a few did not use us.
-        let mut left = 16;
-        while left > 0 && asked(system, &file, jump, "-D", &jump.rule()).is_some_and(|ran| ran.ok) {
-            left -= 1;
-        }
-        asked(system, &file, jump, "-F", &[jump.to]);
-        let last = asked(system, &file, jump, "-X", &[jump.to]);
-        let name = format!("chain {} of {program} -t {}", jump.to, jump.table);
-        if there() {
-            return Err(RedirectError::Left(name, last.map(|ran| ran.said).unwrap_or_default()));
-        }
-        removed.push(name);
-        tidy(system, &file, program, jump);
-    }
-    Ok(())
-}
-
-/// iptables-nft makes a base chain, and a table around it, when they are first used. Those that are empty are removed again;
-/// chains of others make that fail, and then they stay.
-fn tidy(system: &System, file: &std::path::Path, program: &str, jump: Jump) {
-    if !asked(system, file, jump, "-X", &[jump.from]).is_some_and(|ran| ran.ok) {
-        return;
-    }
-    let Some(nft) = system.find("nft") else { return };
-    let table = format!("{} {}", if is_ipv6(program) { "ip6" } else { "ip" }, jump.table);
-    let words: Vec<_> = ["list", "table"].into_iter().chain(table.split(' ')).collect();
-    let empty =
-        system.run(&nft, &words, "").is_ok_and(|ran| ran.ok && !ran.out.contains("chain") && !ran.out.contains("set"));
-    if empty {
-        // What is left, if this fails, is an empty table.
-        system.run(&nft, &["-f", "-"], &format!("delete table {table}\n")).ok();
-    }
 }
 
 #[cfg(test)]

@@ -3,11 +3,16 @@
 //! What comes before the first request is in a box of its own, and so is all that does not speak HTTP/1: an idle
 //! HTTP/1 connection costs what its task has room for, and should not hold the room for a handshake or a race of dials.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use outrigger_config::model::{Direction, Listener, ListenerLimits, ListenerProtocol, MtlsMode, UpstreamProtocol};
 use rustls::pki_types::UnixTime;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     http1, http2,
@@ -124,7 +129,7 @@ async fn open(
             return None;
         }
     }
-    let io = Io::plain(tcp).with_peer(peer);
+    let io = Io::accepted(tcp).with_peer(peer);
     // 2. What the client speaks, or that its server speaks first.
     let mut buf = Buf::default();
     let mut timer = Timer::default();
@@ -341,7 +346,7 @@ pub async fn refuse(worker: &Rc<Worker>, bound: &BoundListener, tcp: TcpStream) 
     tracing::warn!(listener = &*bound.name, "a connection is refused: maxConnections is reached");
     let is_http = worker.view().listener(0, &bound.name).is_some_and(|l| l.protocol != ListenerProtocol::Tcp);
     if is_http {
-        let io = Io::plain(tcp);
+        let io = Io::accepted(tcp);
         let head: &[u8] =
             b"HTTP/1.1 503 Service Unavailable\r\nproxy-status: outrigger; error=connection_limit_reached; \
             details=\"the listener has reached maxConnections\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";

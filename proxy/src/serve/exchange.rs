@@ -25,7 +25,7 @@ use crate::{
     http::{Known, RequestHead, ResponseHead, h1::Framing},
     inflight::{Cancelled, Guard},
     observe::{
-        Record, RouteObserver,
+        Counted, Record, RouteObserver,
         tap::{Moment, Tapped},
     },
     timer::Timer,
@@ -322,10 +322,18 @@ impl Exchange<'_> {
     /// Tells metrics, log and taps, once, that the request has ended.
     pub fn finish(&mut self) {
         let tapped = self.tapped.take();
-        let (observer, record) = (self.observer(), self.record());
-        observer.finish(&record);
+        let observer = self.observer();
+        let counted = Counted {
+            method: &self.head.method,
+            status: self.status,
+            grpc_status: self.grpc_status,
+            failure: self.failure.as_ref(),
+            peer_identity: self.client.identity.as_ref(),
+            duration: self.duration(),
+        };
+        observer.finish_with(&counted, || self.record());
         if let Some(mut tapped) = tapped {
-            tapped.tell(Moment::End, &observer, &record, self.response, clock::now());
+            tapped.tell(Moment::End, observer, &self.record(), self.response, clock::now());
         }
     }
 
@@ -350,12 +358,16 @@ impl Exchange<'_> {
     #[cold]
     fn tell_tapped(&mut self, moment: Moment) {
         if let Some(mut tapped) = self.tapped.take() {
-            tapped.tell(moment, &self.observer(), &self.record(), self.response, clock::now());
+            tapped.tell(moment, self.observer(), &self.record(), self.response, clock::now());
             self.tapped = Some(tapped);
         }
     }
 
-    fn observer(&self) -> Rc<RouteObserver> {
+    fn duration(&self) -> Duration {
+        clock::now().saturating_duration_since(self.started)
+    }
+
+    fn observer(&self) -> &RouteObserver {
         self.view.observer(&self.client.worker.observer, self.client.direction, self.way)
     }
 
@@ -381,7 +393,7 @@ impl Exchange<'_> {
             peer_identity: self.client.identity.as_ref(),
             endpoint: self.endpoint,
             attempts: self.attempts,
-            duration: clock::now().saturating_duration_since(self.started),
+            duration: self.duration(),
             first_byte: self.first_byte.map(|came| [self.started, came]),
             request_bytes: self.body.taken,
             response_bytes: self.response_bytes,

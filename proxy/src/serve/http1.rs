@@ -116,7 +116,7 @@ async fn arrives(conn: &mut Connection) -> bool {
     let mut begun = false;
     poll_fn(|cx| {
         // Nearly nobody asks again before the answer: only who is woken takes a buffer to read into.
-        if std::mem::replace(&mut begun, true) || io.poll_due(cx).is_ready() {
+        if std::mem::replace(&mut begun, true) || io.poll_readable(cx).is_ready() {
             match buf.poll_fill(io, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
                 Poll::Ready(Ok(_)) => return Poll::Ready(true),

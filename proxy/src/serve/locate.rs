@@ -5,7 +5,7 @@
 //! destination; with no answer it goes where the app sent it.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpStream},
     rc::Rc,
     sync::Arc,
 };
@@ -15,11 +15,10 @@ use outrigger_config::{
     model::{self, Direction, Listener, ListenerTarget, UpstreamId},
 };
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use super::{connection::Client, exchange::Exchange, view::View, worker::Worker};
 use crate::{
-    discovery::{Routing, Verdict, host_and_port},
+    discovery::{Routing, Verdict, explicit, host_and_port},
     error::{Failure, Reason},
     upstream::Endpoint,
 };
@@ -238,10 +237,7 @@ pub(super) fn tunnel(worker: &Worker, view: &View, authority: &str) -> Result<Ta
 /// Where a request of the app for `authority` goes, on a connection that was made to the proxy itself. `named`: all of the
 /// connection goes there.
 fn by_name(worker: &Worker, view: &View, routing: &Routing, authority: &str, named: bool) -> Result<Target, Failure> {
-    let forbidden = || {
-        let details = "the host is this pod's own loopback, its link, or a port of its proxy: call it without the proxy (NO_PROXY)";
-        Failure::new(Reason::AccessDenied, details)
-    };
+    let forbidden = || Failure::new(Reason::AccessDenied, explicit::FORBIDDEN);
     let allowed = |target: Target| match &target.pinned {
         Some(endpoint) if routing.explicit.is_app(endpoint.address()) => Ok(target),
         Some(endpoint) if !routing.may_reach(endpoint.address(), named) => Err(forbidden()),

@@ -2,16 +2,13 @@
 
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-
 use crate::{
     buffer::Out,
     forward::{PumpError, Sink},
     http::{
         ResponseHead, Version,
         h1::{self, Framing, Persist},
-        h2 as convert,
+        h2::server::Send,
     },
     io::Io,
 };
@@ -28,7 +25,7 @@ pub enum Reply<'a> {
         version: Version,
     },
     /// To an HTTP/2 client.
-    H2(SendResponse<Bytes>),
+    H2(Send),
     /// Nobody reads it: the request is a copy.
     Nobody,
     /// The head was sent.
@@ -54,9 +51,8 @@ impl<'a> Reply<'a> {
                     Framing::None | Framing::Chunked | Framing::UntilClose => None,
                 };
                 let end = framing.is_empty();
-                let stream =
-                    respond.send_response(convert::response_to(head, length), end).map_err(PumpError::WriteReset)?;
-                Ok(Sink::H2 { stream, ended: end })
+                respond.head(head, length, end).map_err(|e| PumpError::WriteReset(e.into()))?;
+                Ok(Sink::Client { stream: respond, ended: end })
             }
             Self::Nobody | Self::Begun => Ok(Sink::None),
         }
@@ -76,7 +72,9 @@ impl<'a> Reply<'a> {
                 h1::encode_response(head, Framing::None, Version::Http11, Persist::KeepAlive, out.data());
             }
             // A stream that is gone shows when the final head is sent.
-            Self::H2(respond) => drop(respond.send_informational(convert::response_to(head, None))),
+            Self::H2(respond) => {
+                let _gone = respond.inform(head);
+            }
             Self::H1 { .. } | Self::Nobody | Self::Begun => {}
         }
     }
@@ -102,7 +100,7 @@ impl<'a> Reply<'a> {
     /// Ends an HTTP/2 stream without an answer.
     pub fn reset(&mut self, reason: h2::Reason) {
         if let Self::H2(respond) = self {
-            respond.send_reset(reason);
+            respond.reset(reason);
         }
     }
 }

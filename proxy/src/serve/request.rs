@@ -258,9 +258,8 @@ fn identify(ex: &mut Exchange<'_>, view: &View) {
         attribute(ex, view, &mut rng);
     }
     let headers = &mut ex.head.headers;
-    let (id, source) = view.correlator.apply(headers, client.trusted, clock::unix_millis(), &mut rng);
+    let source = view.correlator.apply(headers, client.trusted, clock::unix_millis(), &mut rng, &mut ex.request_id);
     worker.observer.correlation(source == correlate::Source::Kept);
-    ex.request_id = id;
     let sample = view.snapshot.model.proxy.telemetry.tracing.as_ref().map_or(0.0, |t| t.sample);
     let (trace, _) = TraceContext::join_or_start(headers, &mut rng, |rng| sample > 0.0 && rng.f64() < sample);
     trace.inject(headers);

@@ -196,20 +196,19 @@ impl View {
 
     /// The observer of requests that go this way; `None`: no upstream was found.
     #[must_use]
-    pub fn observer(&self, worker: &WorkerObserver, direction: Direction, way: Option<Way>) -> Rc<RouteObserver> {
+    pub fn observer(&self, worker: &WorkerObserver, direction: Direction, way: Option<Way>) -> &RouteObserver {
         let Some(way) = way else {
-            return Rc::clone(&self.nowhere[usize::from(direction == Direction::Outbound)]);
+            return &self.nowhere[usize::from(direction == Direction::Outbound)];
         };
         let routes = &self.routes[way.to.0 as usize];
         let cells = if direction == Direction::Inbound { &routes.inbound } else { &routes.outbound };
         let cell = &cells[way.rule.map_or(0, |r| r as usize + 1)][way.backend.map_or(0, |b| b as usize + 1)];
-        let made = cell.get_or_init(|| {
+        cell.get_or_init(|| {
             let rules = &self.upstream(way.to).config.routes.rules;
             let none: Arc<str> = "".into();
             let route = way.rule.map_or(&none, |r| &rules[r as usize].route);
             worker.route(direction, &self.goes_to(way).config.name, route)
-        });
-        Rc::clone(made)
+        })
     }
 }
 

@@ -4,8 +4,9 @@
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
+    future::poll_fn,
     io,
-    net::{Shutdown, SocketAddr},
+    net::Shutdown,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     task::{Poll, Waker},
@@ -15,7 +16,6 @@ use std::{
 use outrigger_config::model::Direction;
 use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
     runtime::LocalOptions,
     sync::Notify,
     time::{Instant, MissedTickBehavior, interval},
@@ -25,6 +25,7 @@ use super::{connection, http1::Places, scratch, view::View};
 use crate::{
     buffer, clock,
     inflight::Seat,
+    io::{Backlog, register_late},
     observe::{ConnectionObserver, Side, WorkerObserver},
     shared::{BoundListener, Phase, Shared},
 };
@@ -151,7 +152,7 @@ impl Worker {
 
     /// Registers the stream of the running task.
     pub async fn stream(self: &Rc<Self>) -> Stream {
-        let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let slot = self.streams.borrow_mut().insert(waker);
         Stream { worker: Rc::clone(self), slot }
     }
@@ -180,6 +181,7 @@ impl Worker {
         self.phase.set(*phases.borrow_and_update());
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::task::spawn_local(register_late());
         self.take_snapshot();
         loop {
             tokio::select! {
@@ -249,10 +251,10 @@ impl Worker {
             if listeners.contains_key(&bound.name) {
                 continue;
             }
-            match bound.sockets[self.index].try_clone().and_then(TcpListener::from_std) {
-                Ok(socket) => {
+            match bound.sockets[self.index].try_clone().and_then(Backlog::new) {
+                Ok(backlog) => {
                     let stop = Rc::new(Notify::new());
-                    let accepting = accept(Rc::clone(self), Arc::clone(bound), socket, Rc::clone(&stop));
+                    let accepting = accept(Rc::clone(self), Arc::clone(bound), backlog, Rc::clone(&stop));
                     let worker = Rc::clone(self);
                     self.wakers.borrow_mut().accepting += 1;
                     tokio::task::spawn_local(async move {
@@ -274,7 +276,7 @@ impl Worker {
 
     /// Ready once the proxy drains and the last connection has ended.
     async fn drained(&self) {
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             let mut wakers = self.wakers.borrow_mut();
             if self.closing() && wakers.busy() == 0 {
                 return Poll::Ready(());
@@ -296,7 +298,7 @@ impl Worker {
 
     /// Registers the connection of the running task.
     async fn register(self: &Rc<Self>, bound: Arc<BoundListener>) -> Registered {
-        let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let slot = self.wakers.borrow_mut().insert(waker);
         Registered { worker: Rc::clone(self), bound, slot }
     }
@@ -350,17 +352,17 @@ impl Drop for Registered {
 }
 
 /// Accepts connections of one listener until it is told to stop.
-async fn accept(worker: Rc<Worker>, bound: Arc<BoundListener>, socket: TcpListener, stop: Rc<Notify>) {
+async fn accept(worker: Rc<Worker>, bound: Arc<BoundListener>, backlog: Backlog, stop: Rc<Notify>) {
     let mut stopping = false;
     loop {
         let accepted = if stopping {
             // What waits in the backlog was promised to be served: closing now would reset it. Accepting goes on
             // until the kernel says that nothing waits; the reactor knows only what waited when it last looked.
-            accept_now(&socket)
+            backlog.accept_now()
         } else {
             tokio::select! {
                 biased;
-                accepted = socket.accept() => accepted,
+                accepted = poll_fn(|cx| backlog.poll_accept(cx)) => accepted,
                 () = stop.notified() => {
                     stopping = true;
                     continue;
@@ -398,15 +400,7 @@ async fn accept(worker: Rc<Worker>, bound: Arc<BoundListener>, socket: TcpListen
     }
     // The snapshot, and connections of this listener, still hold descriptors of this socket: it ends for
     // all of them. A socket that is not listening any more has ended already.
-    drop(SockRef::from(&socket).shutdown(Shutdown::Read));
-}
-
-/// Takes what waits in the backlog, whatever the reactor knows of it.
-fn accept_now(socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (tcp, peer) = SockRef::from(socket).accept()?;
-    tcp.set_nonblocking(true)?;
-    let peer = peer.as_socket().ok_or(io::ErrorKind::ConnectionAborted)?;
-    Ok((TcpStream::from_std(tcp.into())?, peer))
+    drop(SockRef::from(backlog.socket()).shutdown(Shutdown::Read));
 }
 
 const NEXT_STEP: &str = "raise the limit on open files (ulimit -n) or lower maxConnections of the listeners";

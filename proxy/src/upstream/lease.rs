@@ -5,12 +5,15 @@ use std::{cell::Cell, rc::Rc, sync::atomic::Ordering, time::Duration};
 use tokio::time::Instant;
 
 use super::Endpoint;
+use crate::clock;
 
 /// A request in flight at an endpoint. Returned (dropped) when the body of the answer has ended.
 pub struct Lease {
     /// The endpoint.
     pub endpoint: Rc<Endpoint>,
     started: Instant,
+    /// The same ([`clock::nanos`]).
+    began: u64,
     judged: Cell<bool>,
 }
 
@@ -22,7 +25,7 @@ impl Lease {
         let slot = endpoint.slot();
         slot.in_flight.store(in_flight, Ordering::Relaxed);
         slot.requests.store(slot.requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        Self { endpoint, started: now, judged: Cell::new(false) }
+        Self { endpoint, started: now, began: clock::nanos(now), judged: Cell::new(false) }
     }
 
     /// When it was taken.
@@ -34,7 +37,7 @@ impl Lease {
     /// The head of an answer came, `ok` or not: feeds the latency.
     pub fn answered(&self, now: Instant, ok: bool) {
         self.judged.set(true);
-        let ewma = self.endpoint.load.observe(now, now.saturating_duration_since(self.started));
+        let ewma = self.endpoint.load.observe(now, Duration::from_nanos(clock::nanos(now).saturating_sub(self.began)));
         self.endpoint.slot().ewma_bits.store(ewma.to_bits(), Ordering::Relaxed);
         if !ok {
             self.count_failure();

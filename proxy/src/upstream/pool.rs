@@ -64,7 +64,8 @@ pub struct H1Conn {
     /// `Keep-Alive: timeout=` of its last answer.
     pub announced: Option<Duration>,
     created: Instant,
-    idle_since: Instant,
+    /// As [`clock::nanos`] has it.
+    idle_since: u64,
     guard: Guard,
 }
 
@@ -138,7 +139,7 @@ impl H1Conn {
         let patience = if once { endpoint.patience.limit(now) } else { None };
         loop {
             let conn = endpoint.idle.borrow_mut().pop()?;
-            let idle = now.saturating_duration_since(conn.idle_since);
+            let idle = conn.idle(now);
             if patience.is_some_and(|p| idle >= p) {
                 // The rest of the stack has been idle for longer.
                 endpoint.idle.borrow_mut().push(conn);
@@ -153,7 +154,7 @@ impl H1Conn {
     /// Its server closed it when it was used again, at `now` at the latest.
     pub fn raced(&self, now: Instant) {
         if let Some(endpoint) = self.guard.endpoint.upgrade() {
-            endpoint.patience.learn(now, now.saturating_duration_since(self.idle_since));
+            endpoint.patience.learn(now, self.idle(now));
         }
     }
 
@@ -191,7 +192,7 @@ impl H1Conn {
         let now = clock::now();
         let guard = Guard::new(worker, direction, endpoint, place, io.tls().is_some());
         io.count(guard.observer.clone());
-        Self { io, buf: Buf::default(), served: 0, announced: None, created: now, idle_since: now, guard }
+        Self { io, buf: Buf::default(), served: 0, announced: None, created: now, idle_since: clock::nanos(now), guard }
     }
 
     /// True for a connection that has carried a request before: its server may close it at any moment.
@@ -210,7 +211,7 @@ impl H1Conn {
         if old || used_up || wanted || !self.buf.is_empty() {
             return;
         }
-        self.idle_since = now;
+        self.idle_since = clock::nanos(now);
         self.buf.release();
         self.io.shrink();
         let listed = self.guard.endpoint.upgrade().filter(|e| !e.retired.get());
@@ -221,16 +222,20 @@ impl H1Conn {
         }
     }
 
-    /// When its last exchange ended.
+    /// When its last exchange ended ([`clock::nanos`]).
     #[must_use]
-    pub fn idle_since(&self) -> Instant {
+    pub fn idle_since(&self) -> u64 {
         self.idle_since
+    }
+
+    fn idle(&self, now: Instant) -> Duration {
+        Duration::from_nanos(clock::nanos(now).saturating_sub(self.idle_since))
     }
 
     /// True if it has been idle for so long that its server may be about to close it.
     #[must_use]
     pub fn expired(&self, now: Instant, limit: Option<Duration>) -> bool {
-        self.outlived(now.saturating_duration_since(self.idle_since), limit)
+        self.outlived(self.idle(now), limit)
     }
 
     fn outlived(&self, idle: Duration, limit: Option<Duration>) -> bool {

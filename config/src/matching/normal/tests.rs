@@ -232,3 +232,21 @@ proptest! {
         prop_assert_eq!(access(&spelled), Ok(plain), "{}", spelled);
     }
 }
+
+#[test]
+fn steps_see_what_a_look_at_each_byte_sees() {
+    let odd = [&b"%"[..], b";", b"\\", b"?", b"#", b" ", b"\x1f", b"\x7f", b"\xff", b"//", b"/.", b"/./", b".", b"/"];
+    for length in 1..60 {
+        let plain: Vec<u8> = b"/abc/de.f-~".iter().copied().cycle().take(length).collect();
+        assert_eq!(is_plain(&plain), is_plain_by_byte(&plain), "{plain:?}");
+        for piece in odd {
+            for at in 0..length {
+                let mut path = plain.clone();
+                for (to, from) in path.iter_mut().skip(at).zip(piece) {
+                    *to = *from;
+                }
+                assert_eq!(is_plain(&path), is_plain_by_byte(&path), "{path:?}");
+            }
+        }
+    }
+}

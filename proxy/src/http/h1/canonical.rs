@@ -16,7 +16,8 @@ use masks::{BLOCK, Masks, masks};
 
 use super::{
     authority::ascii,
-    fields::{Facts, is_token},
+    fields::{Facts, is_token_byte},
+    hop::is_ours,
 };
 use crate::http::{Headers, Known, Version};
 
@@ -159,20 +160,46 @@ impl Reader<'_> {
         let name = self.text.get(line..colon)?;
         let known = Known::of(name);
         // A known name is a token but for control characters, which are looked for.
-        if known == Known::Other && !is_token(name) {
-            return None;
-        }
+        let peculiar = known == Known::Other && is_peculiar(name)?;
         let raw = self.text.get(colon + 1..end)?;
         // `name: value`, as it will be written.
         let plain = matches!(raw, [b' ', first, ..] if *first != b' ') && raw.last() != Some(&b' ');
         let (value, blanks) = if plain { (&raw[1..], 1) } else { trim(raw) };
         if self.facts.learn(known, value).ok()? {
             let at = self.base + line - self.start;
-            kept.push_at(known, (at, name.len()), (at + name.len() + 1 + blanks, value.len()), plain);
+            let (name, value) = ((at, name.len()), (at + name.len() + 1 + blanks, value.len()));
+            kept.push_judged_at(known, name, value, plain, peculiar);
         }
         Some(())
     }
 }
+
+/// Whether a name that is not known may pass for one that is, or for one of the mesh's own. `None`: it is no token.
+#[inline]
+fn is_peculiar(name: &[u8]) -> Option<bool> {
+    let signs = name.iter().fold(0, |signs, b| signs | SIGNS[usize::from(*b)]);
+    (signs < NO_TOKEN && !name.is_empty()).then(|| signs != 0 || is_ours(name))
+}
+
+/// No byte of a token.
+const NO_TOKEN: u8 = 2;
+/// No letter, digit or dash: the name may pass for another one.
+const NO_ORDINARY: u8 = 1;
+
+static SIGNS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        let byte = b as u8;
+        table[b] = match byte {
+            _ if byte.is_ascii_alphanumeric() || byte == b'-' => 0,
+            _ if is_token_byte(byte) => NO_ORDINARY,
+            _ => NO_TOKEN,
+        };
+        b += 1;
+    }
+    table
+};
 
 /// Without blanks around it, and how many were before it.
 fn trim(raw: &[u8]) -> (&[u8], usize) {

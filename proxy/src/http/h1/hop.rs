@@ -76,6 +76,9 @@ const NOT_IN_TRAILERS: Set = Set::of(&[
     Known::XOutriggerTimeoutMs,
 ]);
 
+/// What the mesh says of a request.
+const CLAIMS: Set = Set::of(&[Known::XOutriggerAttempt, Known::XOutriggerDegraded, Known::XOutriggerTimeoutMs]);
+
 /// True if a field of that name may stand in trailers.
 #[must_use]
 pub fn trailer_allowed(known: Known, name: &[u8]) -> bool {
@@ -94,8 +97,11 @@ pub fn trailer_allowed(known: Known, name: &[u8]) -> bool {
 /// Takes out of a request from outside what only proxies say: fields that pass for known ones, and of an untrusted caller
 /// the mesh's own. `x-outrigger-hops` stays: it can only end a request earlier, and without it a loop would not end.
 pub fn strip_claims(headers: &mut Headers, trusted: bool) {
+    if !headers.peculiar() && (trusted || !headers.names().meets(CLAIMS)) {
+        return;
+    }
     let ours = |known, name: &[u8]| match known {
-        Known::XOutriggerAttempt | Known::XOutriggerDegraded | Known::XOutriggerTimeoutMs => !trusted,
+        known if CLAIMS.has(known) => !trusted,
         Known::Other => !trusted && is_ours(name),
         _ => false,
     };
@@ -112,7 +118,7 @@ fn passes_for_known(name: &[u8]) -> bool {
     // Longer than any name that is known; `x-outrigger-` ends well before.
     let mut dashed = [0; 32];
     let start = &name[..name.len().min(dashed.len())];
-    if start.iter().all(|b| ORDINARY[usize::from(*b)]) {
+    if start.iter().all(|b| is_ordinary(*b)) {
         return false;
     }
     for (to, from) in dashed.iter_mut().zip(start) {
@@ -123,17 +129,11 @@ fn passes_for_known(name: &[u8]) -> bool {
 }
 
 /// What names are made of that pass for no other: letters, digits and dashes.
-static ORDINARY: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut b = 0;
-    while b < 128 {
-        table[b] = (b as u8).is_ascii_alphanumeric() || b as u8 == b'-';
-        b += 1;
-    }
-    table
-};
+fn is_ordinary(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b == b'-'
+}
 
-fn is_ours(name: &[u8]) -> bool {
+pub(super) fn is_ours(name: &[u8]) -> bool {
     const OURS: &[u8] = b"x-outrigger-";
     name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
 }

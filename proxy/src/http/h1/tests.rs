@@ -415,3 +415,32 @@ fn what_passes_for_a_known_field_is_dropped_and_the_mesh_s_own_are_of_trusted_pe
     }
     assert!(trailer_allowed(Known::Other, b"api_sum"));
 }
+
+#[test]
+fn claims_of_a_head_that_was_read_are_those_of_one_that_was_put_together() {
+    let names = [
+        "Accept-Encoding",
+        "X_Forwarded_For",
+        "x.request.id",
+        "X-Outrigger-Foo",
+        "x-outrigger-attempt",
+        "foo_bar",
+        "A",
+    ];
+    for several in names.iter().flat_map(|a| names.iter().map(move |b| [*a, *b])) {
+        for blank in [" ", "\t"] {
+            let [a, b] = several;
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{a}:{blank}1\r\n{b}: 2\r\n\r\n");
+            for trusted in [false, true] {
+                let mut head = RequestHead::default();
+                parse_request(text.as_bytes(), &Limits::default(), &mut head).unwrap().unwrap();
+                let mut built = Headers::new();
+                built.append(a.as_bytes(), b"1");
+                built.append(b.as_bytes(), b"2");
+                strip_claims(&mut head.headers, trusted);
+                strip_claims(&mut built, trusted);
+                assert_eq!(format!("{:?}", head.headers), format!("{built:?}"), "{text:?}");
+            }
+        }
+    }
+}

@@ -38,7 +38,7 @@ async fn shake(
 
 /// Ends a stream below TLS.
 fn cut(io: &Io) {
-    SockRef::from(&*io.tcp.borrow()).shutdown(Shutdown::Write).unwrap();
+    SockRef::from(&io.tcp.borrow().fd().unwrap()).shutdown(Shutdown::Write).unwrap();
 }
 
 async fn secured() -> (Io, Io) {
@@ -332,7 +332,7 @@ fn broken_ciphertext_ends_the_stream_for_good() {
         let (near, far) = secured().await;
         near.write_all(b"fine").await.unwrap();
         let forged = [&[23, 3, 3, 0, 32][..], &[9; 32]].concat();
-        assert_eq!(near.tcp.borrow().try_write(&forged).unwrap(), forged.len());
+        assert_eq!(SockRef::from(&near.tcp.borrow().fd().unwrap()).send(&forged).unwrap(), forged.len());
         let mut buf = Vec::with_capacity(64);
         assert_eq!(far.read_buf(&mut buf).await.unwrap(), 4);
         for _ in 0..2 {
@@ -367,5 +367,30 @@ fn sessions_are_resumed_within_a_context_and_not_beyond() {
         call(&client, &server(&api)).await;
         call(&mesh_client(&web, API), &config).await;
         assert_eq!(*resumed.borrow(), [false, true, false, false]);
+    });
+}
+
+#[test]
+fn a_stream_is_due_when_there_is_plaintext_and_only_then() {
+    run(async {
+        let (near, far) = secured().await;
+        near.write_all(b"four").await.unwrap();
+        let mut two = Vec::with_capacity(2);
+        assert_eq!(far.read_buf(&mut two).await.unwrap(), 2);
+        let due = async |io: &Io| std::future::poll_fn(|cx| Poll::Ready(io.poll_due(cx).is_ready())).await;
+        assert!(due(&far).await, "rustls holds the rest, of which the socket knows nothing");
+        let mut rest = Vec::with_capacity(64);
+        assert_eq!(far.read_buf(&mut rest).await.unwrap(), 2);
+        assert!(std::future::poll_fn(|cx| Poll::Ready(far.poll_read_buf(cx, &mut rest).is_pending())).await);
+        assert!(!due(&far).await);
+        let waiting = std::future::poll_fn(|cx| far.poll_readable(cx));
+        let (_, written) = tokio::join!(waiting, near.write_all(b"more"));
+        written.unwrap();
+        near.shutdown().await.unwrap();
+        let mut end = Vec::with_capacity(64);
+        assert_eq!(far.read_buf(&mut end).await.unwrap(), 4);
+        std::future::poll_fn(|cx| far.poll_readable(cx)).await;
+        assert_eq!(far.read_buf(&mut end).await.unwrap(), 0);
+        assert!(due(&far).await, "the end is told as often as it is asked for");
     });
 }

@@ -101,7 +101,8 @@ impl Server {
 /// `load` times the capacity is offered for `seconds`; what is counted begins after `warm` of them.
 fn run(server: &mut Server, limiter: &Arc<Adaptive>, start: u64, load: f64, warm: u64, seconds: u64, seed: u64) -> Run {
     let rng = &mut fastrand::Rng::with_seed(seed);
-    let epoch = limiter.epoch;
+    let now = Instant::now();
+    let epoch = now - Duration::from_nanos(clock::nanos(now) - limiter.epoch);
     let at = |nanos| epoch + Duration::from_nanos(nanos);
     let gap = server.work.mean() as f64 / server.workers as f64 / load;
     let (warm, end) = (start + warm * 1000 * MILLI, start + seconds * 1000 * MILLI);

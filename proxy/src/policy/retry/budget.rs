@@ -17,14 +17,17 @@ use std::{
 use outrigger_config::model::RetryBudget;
 use tokio::time::Instant;
 
-use crate::policy::{nanos, nanos_since, window::Window};
+use crate::{
+    clock,
+    policy::{nanos, nanos_since, window::Window},
+};
 
 /// Eighths of an interval, and the one that is only partly over.
 const BUCKETS: usize = 9;
 
 /// See the module. One per upstream or policy.
 pub struct Budget {
-    epoch: Instant,
+    epoch: u64,
     percent: u64,
     min_count: u64,
     requests: Window,
@@ -41,7 +44,7 @@ impl Budget {
     #[must_use]
     pub fn new(config: &RetryBudget, workers: usize, now: Instant) -> Self {
         Self {
-            epoch: now,
+            epoch: clock::nanos(now),
             percent: u64::from(config.percent),
             min_count: u64::from(config.min_count),
             requests: Window::new(config.interval, workers),

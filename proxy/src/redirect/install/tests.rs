@@ -159,3 +159,32 @@ fn what_another_way_has_left_goes_and_what_cannot_go_is_told() {
     let said = remove(&programs.system()).unwrap_err().to_string();
     assert!(said.contains("OUTRIGGER_INBOUND of iptables-nft -t nat") && said.contains("busy"), "{said}");
 }
+
+/// Chains as files, and an `ip6tables` that takes nothing: what its sibling has done is undone.
+#[test]
+fn what_one_version_of_ip_has_got_goes_where_the_other_fails() {
+    let looks = "here=${0%/*}; case \"$*\" in -V) echo 'v1.8.9 (nf_tables)';; \
+                 *' -S '*) [ -e $here/$6 ] && cat $here/$6;; *' -X OUTRIGGER'*) rm $here/$6;; *) exit 1;; esac";
+    let takes = "here=${0%/*}; cat > $here/fed; for c in $(sed -n 's/^:\\([A-Z_]*\\) .*/\\1/p' $here/fed); do \
+                 grep \"^-A $c \" $here/fed > $here/$c; done";
+    let refuses = "cat > /dev/null; echo 'no table nat' >&2; exit 1";
+    let programs = || {
+        Programs::new()
+            .put("iptables-nft", looks)
+            .put("iptables-nft-restore", takes)
+            .put("ip6tables-nft", "exit 1")
+            .put("ip6tables-nft-restore", refuses)
+    };
+    let fresh = programs();
+    let said = install(&plan(), Backend::Iptables, &fresh.system()).unwrap_err().to_string();
+    assert!(said.contains("no table nat"), "{said}");
+    let chain = |programs: &Programs| fs::read_to_string(programs.path().join("OUTRIGGER_OUTBOUND"));
+    assert!(chain(&fresh).is_err(), "{}", fresh.calls());
+    // An older rule comes back.
+    let older = programs();
+    let old = "-A OUTRIGGER_OUTBOUND -p tcp -j REDIRECT --to-ports 7\n";
+    fs::write(older.path().join("OUTRIGGER_OUTBOUND"), old).unwrap();
+    assert!(install(&plan(), Backend::Iptables, &older.system()).is_err());
+    assert_eq!(chain(&older).unwrap(), old, "{}", older.calls());
+    assert!(!older.path().join("OUTRIGGER_INBOUND").exists());
+}

@@ -10,7 +10,7 @@ use crate::{
     http::{
         Known, Scheme,
         h1::{Framing, Limits},
-        h2 as convert,
+        h2::convert,
     },
     serve::{RESPONSE_HEAD_BYTES, access::Standing, exchange::Exchange},
     upstream::H2Lease,
@@ -133,7 +133,7 @@ pub(super) async fn attempt(ex: &mut Exchange<'_>, at: &Attempt<'_>) -> Result<A
 
 /// How the answer's body is framed towards an HTTP/1 client.
 fn framing(ex: &mut Exchange<'_>, ended: bool) -> Framing {
-    let declared = convert::content_length(&ex.response.headers);
+    let declared = crate::http::h2::content_length(&ex.response.headers);
     ex.response.headers.remove_known(Known::ContentLength);
     let bodiless = ex.head.method == http::Method::HEAD || ex.response.status == 304;
     match declared {

@@ -22,7 +22,6 @@ use crate::{
     http::{
         Known,
         h1::{self, Framing},
-        h2 as convert,
     },
     inflight::Cancelled,
     observe::tap::Moment,
@@ -213,15 +212,16 @@ async fn relay(
     if let (true, Some(trailers)) = (ex.grpc, source.trailers()) {
         ex.grpc_status = grpc_status(trailers).or(ex.grpc_status);
     }
-    if let (Err(failure), Sink::H2 { stream, ended: false }) = (&result, &mut sink) {
+    if let (Err(failure), Sink::Client { stream, ended: false }) = (&result, &mut sink) {
         if ex.grpc && failure.reason != Reason::ClientDisconnected {
             // A gRPC client learns the reason from trailers; a reset would be INTERNAL to it.
             let mut trailers = crate::http::Headers::new();
             ex.grpc_status = Some(failure.reason.row().grpc);
             crate::answer::push_grpc_status(failure, &mut trailers);
-            drop(stream.send_trailers(convert::to_map(&trailers)));
+            // A stream that is over needs none.
+            let _gone = stream.trailers(&trailers);
         } else {
-            stream.send_reset(h2::Reason::INTERNAL_ERROR);
+            stream.reset(h2::Reason::INTERNAL_ERROR);
         }
     }
     result

@@ -13,9 +13,13 @@ use std::{cell::Cell, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::clock;
+
 /// Time in which an old latency loses 63 % of its weight. Half of Finagle's 10 s: an endpoint that was slow
 /// once (1 s, against the 2 ms of the others) is then asked again after half a minute, not after a whole one.
 const DECAY: Duration = Duration::from_secs(5);
+/// The part of [`DECAY`] that a nanosecond is.
+const PER_NANO: f64 = 1e-9 / DECAY.as_secs() as f64;
 /// What a failure counts as, in seconds: failures are quick, and must not look like speed.
 const PENALTY: f64 = 1.0;
 /// Slower than usual by so much is bad. Less is what the average is for.
@@ -36,7 +40,8 @@ const FLOOR: f64 = 10e-6;
 pub struct Load {
     in_flight: Cell<u32>,
     ewma: Cell<f64>,
-    at: Cell<Option<Instant>>,
+    /// When it was last heard of ([`clock::nanos`]).
+    at: Cell<Option<u64>>,
     /// How long it is left alone; zero: it is not bad.
     rest: Cell<Duration>,
     /// What it was last heard of was a failure.
@@ -105,7 +110,7 @@ impl Load {
     #[must_use]
     pub fn latency(&self, now: Instant) -> Option<f64> {
         let at = self.at.get()?;
-        Some((self.ewma.get() * keep(at, now)).max(FLOOR))
+        Some((self.ewma.get() * keep(at, clock::nanos(now))).max(FLOOR))
     }
 
     fn bad(&self, now: Instant, longest: Duration) {
@@ -121,10 +126,12 @@ impl Load {
 
     fn has_rested(&self, now: Instant) -> bool {
         let rest = self.rest.get();
-        !rest.is_zero() && self.at.get().is_some_and(|at| now.saturating_duration_since(at) >= rest)
+        !rest.is_zero()
+            && self.at.get().is_some_and(|at| Duration::from_nanos(clock::nanos(now).saturating_sub(at)) >= rest)
     }
 
     fn take(&self, now: Instant, seconds: f64) -> f64 {
+        let now = clock::nanos(now);
         let new = match self.at.get() {
             Some(at) => {
                 let keep = keep(at, now);
@@ -140,12 +147,14 @@ impl Load {
 }
 
 /// What is left of the weight of something seen at `at`.
-fn keep(at: Instant, now: Instant) -> f64 {
-    let age = now.saturating_duration_since(at);
-    if age.is_zero() {
+#[inline]
+fn keep(at: u64, now: u64) -> f64 {
+    let age = now.saturating_sub(at);
+    if age == 0 {
         return 1.0;
     }
-    let x = age.as_secs_f64() / DECAY.as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a weight need not be exact")]
+    let x = age as f64 * PER_NANO;
     // Of a loaded endpoint the last answer was milliseconds ago: there the series is exact to 1e-7.
     if x < 0.005 { 1.0 - x + x * x / 2.0 } else { (-x).exp() }
 }

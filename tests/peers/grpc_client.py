@@ -97,8 +97,9 @@ def remaining(stub):
 
 def cancel(stub):
     call = stub.Unary.future(M(text="slow", delay_ms=8000), timeout=30)
-    # The call has to be under way, which a unary call does not tell; the server's line proves that it was.
-    time.sleep(1)
+    # The call has to be under way, which a unary call does not tell: the server is asked.
+    while stub.Unary(M(text="waiting"), timeout=20).text == "0":
+        pass
     call.cancel()
     try:
         call.result()

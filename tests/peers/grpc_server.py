@@ -11,6 +11,9 @@ import echo_pb2_grpc
 
 
 class Echo(echo_pb2_grpc.EchoServicer):
+    # Calls that have begun to wait.
+    waiting = 0
+
     def prepare(self, message, context):
         if message is not None and message.text == "silent":
             return  # No header before the answer.
@@ -27,6 +30,7 @@ class Echo(echo_pb2_grpc.EchoServicer):
     def wait(self, message, context):
         if message.delay_ms <= 0:
             return
+        self.waiting += 1
         end = time.monotonic() + message.delay_ms / 1000
         while time.monotonic() < end:
             if not context.is_active():
@@ -38,6 +42,8 @@ class Echo(echo_pb2_grpc.EchoServicer):
         self.prepare(request, context)
         if request.text == "remaining":
             return echo_pb2.Message(text=str(context.time_remaining()))
+        if request.text == "waiting":
+            return echo_pb2.Message(text=str(self.waiting))
         self.wait(request, context)
         return echo_pb2.Message(text=request.text)
 

@@ -8,10 +8,17 @@
 use std::{
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::AsRawFd,
+    os::{
+        fd::AsRawFd,
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr as UnixAddr, UnixListener},
+    },
     path::Path,
     process::{Command, Output, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
     thread,
 };
 
@@ -52,10 +59,7 @@ impl Net {
         if !root {
             return peers::skip(scenario, "root needed for network namespaces");
         }
-        // Apart from other test processes, and from the other tests of this one.
-        static STARTED: AtomicU8 = AtomicU8::new(0);
-        let nth = u32::from(STARTED.fetch_add(1, Ordering::SeqCst));
-        let subnet = u8::try_from((std::process::id().wrapping_mul(8) + nth) % 200).unwrap_or(0) + 20;
+        let subnet = claim();
         let net = Self { name: format!("ogbr{subnet}"), subnet, next: AtomicU8::new(2) };
         sh(&format!("ip link del {0} 2>/dev/null; ip link add {0} type bridge", net.name));
         sh(&format!("ip addr add {}/24 dev {1} && ip link set {1} up", net.host(), net.name));
@@ -104,6 +108,24 @@ impl Net {
         sh(&format!("ip -n {ns} -6 route add default via {}", self.host6()));
         pod
     }
+}
+
+/// Each subnet taken so far, as the abstract socket that says so to other test processes: it goes with this one. None is
+/// taken twice by one process, for interfaces go a moment after their namespace.
+static TAKEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+
+/// A subnet that no other test has, here or in another process.
+fn claim() -> u8 {
+    // Processes start at different places, so that they seldom meet.
+    let start = std::process::id().wrapping_mul(8);
+    let mut subnets = (0..200).map(|n| u8::try_from(start.wrapping_add(n) % 200).unwrap_or(0) + 20);
+    let claimed = |subnet| {
+        let name = UnixAddr::from_abstract_name(format!("outrigger-tests-net-{subnet}")).expect("a short name");
+        Some((subnet, UnixListener::bind_addr(&name).ok()?))
+    };
+    let (subnet, lock) = subnets.find_map(claimed).expect("not every subnet is taken");
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
+    subnet
 }
 
 impl Drop for Net {

@@ -8,6 +8,12 @@ pub fn rss(pid: u32) -> u64 {
     status(pid, "VmRSS:") * 1024
 }
 
+/// Resident memory of files in bytes: of the program and its libraries.
+#[must_use]
+pub fn rss_of_files(pid: u32) -> u64 {
+    status(pid, "RssFile:") * 1024
+}
+
 /// The most resident memory that it ever had, in bytes.
 #[must_use]
 pub fn peak_rss(pid: u32) -> u64 {

@@ -217,7 +217,10 @@ impl Proxy {
     /// Waits for the end of the process.
     #[track_caller]
     pub fn wait_exit(&mut self, within: Duration) -> ExitStatus {
-        eventually("the proxy exits", within, || self.child.try_wait().expect("a child"))
+        let status = eventually("the proxy exits", within, || self.child.try_wait().expect("a child"));
+        // Each reader has the lines until the end of what it reads.
+        eventually("its output is read", LONG, || (Arc::strong_count(&self.output) == 1).then_some(()));
+        status
     }
 
     /// Whether it still runs.

@@ -41,8 +41,10 @@ impl Rig {
         reply.text()
     }
 
-    fn count(&self, direction: &str, upstream: &str) -> f64 {
-        self.proxy.metrics().sum("requests_total", &[("direction", direction), ("upstream", upstream)])
+    /// Waits until more than `least` were counted: a request is, a moment after its client has the answer.
+    #[track_caller]
+    fn wait_count(&self, direction: &str, upstream: &str, least: f64) {
+        self.proxy.wait_metric("requests_total", &[("direction", direction), ("upstream", upstream)], |n| n > least);
     }
 
     fn binding(&self, to: SocketAddr, service: &str, pinned: bool) {
@@ -93,18 +95,18 @@ fn netns_outbound_goes_by_the_original_destination() {
     rig.binding(at(&three), &service_key("db", 9000), true);
     rig.binding(at(&one), "", true);
     assert_eq!(rig.get(cluster_ip), "orders");
-    assert!(rig.count("outbound", "shop/orders:80") > 0.5);
+    rig.wait_count("outbound", "shop/orders:80", 0.5);
     // The pod that the caller has chosen, each time.
     for _ in 0..8 {
         assert_eq!(rig.get(at(&three)), "three");
     }
-    assert!(rig.count("outbound", "shop/db:9000") > 7.5);
+    rig.wait_count("outbound", "shop/db:9000", 7.5);
     assert_eq!(rig.get(at(&one)), "one");
-    assert!(rig.count("outbound", "pods") > 0.5);
+    rig.wait_count("outbound", "pods", 0.5);
     // Outside the mesh, both families, and a server that speaks first.
     assert_eq!(rig.get(at(&outside)), "outside");
     assert_eq!(rig.get(SocketAddr::new(outside.0.ip6(), 9000)), "outside");
-    assert!(rig.count("outbound", "outside") > 1.5);
+    rig.wait_count("outbound", "outside", 1.5);
     let greeter = SocketAddr::new(outside.0.ip(), greeter.address().port());
     assert_eq!(rig.pod.inside(|| Wire::connect(greeter).line()), "220 hello\r\n");
     // Nobody waits for a control plane that is away.

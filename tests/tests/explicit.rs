@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use outrigger_config::discovery::{Endpoint, Workload, resource::Body};
+use outrigger_config::discovery::{Binding, Document, Endpoint, Service, Workload, resource::Body};
 use outrigger_tests::{
     LONG, Origin, Proxy, Reply, Response, Wire,
     curl::Curl,
-    discovery::{ControlPlane, POD, endpoint, port},
+    discovery::{ControlPlane, POD, endpoint, port, service_key},
     eventually,
     h2peer::H2Origin,
     peers::{self, Server},
@@ -18,6 +18,7 @@ use outrigger_tests::{
     ports::free_ports,
     wire,
 };
+use serde_json::json;
 
 /// Two pods: the app of one answers with who calls it, the proxy of the other is called by the test.
 struct Rig {
@@ -68,10 +69,11 @@ impl Rig {
         (wire, reply)
     }
 
-    fn count(&self, upstream: &str) -> f64 {
-        self.proxy
-            .metrics()
-            .sum("requests_total", &[("direction", "outbound"), ("upstream", upstream), ("status", "200")])
+    /// Waits until so many were answered with 200: a request is counted a moment after its client has the answer.
+    #[track_caller]
+    fn wait_count(&self, upstream: &str, count: f64) {
+        let labels = [("direction", "outbound"), ("upstream", upstream), ("status", "200")];
+        self.proxy.wait_metric("requests_total", &labels, |n| (n - count).abs() < 0.1);
     }
 }
 
@@ -106,13 +108,13 @@ fn curl_behind_the_proxy_is_meshed_with_absolute_targets_and_in_tunnels() {
     assert_eq!((absolute.status, absolute.code), (200, 0), "{absolute:?}");
     assert!(absolute.body.starts_with("GET /x at orders by "), "{absolute:?}");
     assert!(absolute.body.contains(&format!("URI={POD}")), "the callee knows its caller: {}", absolute.body);
-    assert!((rig.count("shop/orders:80") - 1.0).abs() < 0.1);
+    rig.wait_count("shop/orders:80", 1.0);
     // HTTP/1.1 and HTTP/2 in a tunnel are requests as any other: found, routed, counted.
     let in_tunnel = proxied.with(&["-p", "--suppress-connect-headers"]);
     let tunnelled = in_tunnel.url("http://orders/tunnel");
     assert!(tunnelled.body.contains(&format!("URI={POD}")), "{tunnelled:?}");
     assert_eq!(rig.orders.last().target, "/tunnel");
-    assert!((rig.count("shop/orders:80") - 2.0).abs() < 0.1);
+    rig.wait_count("shop/orders:80", 2.0);
     // Who speaks HTTP/2 unasked knows that its server does.
     let h2 = H2Origin::start();
     let (_pod, at) = callee(&rig.control, h2.address());
@@ -120,7 +122,7 @@ fn curl_behind_the_proxy_is_meshed_with_absolute_targets_and_in_tunnels() {
     let tunnelled = in_tunnel.with(&["--http2-prior-knowledge"]).url("http://h2/h2");
     assert_eq!(tunnelled.code, 0, "{tunnelled:?}");
     assert!(h2.last().header("x-forwarded-client-cert").is_some_and(|by| by.contains(POD)), "{:?}", h2.last());
-    assert!((rig.count("shop/h2:80") - 1.0).abs() < 0.1);
+    rig.wait_count("shop/h2:80", 1.0);
     // And the other side takes nobody else.
     drop(rig.callee);
 }
@@ -167,7 +169,7 @@ fn node_behind_the_proxy() {
         let said = peers::check(&node, "proxied_client.js", &[&rig.at(), kind, &format!("http://orders/{kind}")]);
         assert!(said.starts_with(&format!("200 GET /{kind} at orders by ")) && said.contains(POD), "{kind}: {said}");
     }
-    assert!((rig.count("shop/orders:80") - 3.0).abs() < 0.1);
+    rig.wait_count("shop/orders:80", 3.0);
 }
 
 #[test]
@@ -210,6 +212,48 @@ fn what_only_the_pod_may_reach_is_refused() {
     assert!(reply.header("proxy-status").is_some_and(|s| s.contains("dns_error")), "{reply:?}");
 }
 
+/// Makes `host` the name of what `document` says, as the Service or Upstream of this key.
+fn name(control: &ControlPlane, host: &str, key: &str, port: u16, document: &serde_json::Value) {
+    let name = document["metadata"]["name"].as_str().expect("a name").to_owned();
+    let origin = format!("{} shop/{name}", document["kind"].as_str().expect("a kind"));
+    let documents = vec![Document { json: document.to_string(), origin }];
+    let service = Service { namespace: "shop".into(), name, port: port.into(), documents, ..Service::default() };
+    control.put(key, Body::Service(service));
+    control.put(&format!("name/{host}"), Body::Binding(Binding { service: key.into(), pinned: None }));
+}
+
+#[test]
+fn a_service_whose_name_resolves_to_the_pod_itself_is_refused_and_a_configured_upstream_is_not() {
+    let rig = Rig::new(&[]);
+    let origin = Origin::hello();
+    let port = origin.address().port();
+    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "inside", "namespace": "shop" },
+        "spec": { "type": "ExternalName", "externalName": "localhost", "ports": [{ "port": port }] } });
+    let host = format!("inside:{port}");
+    name(&rig.control, &host, &service_key("inside", port), port, &service);
+    let reply = rig.ask(&format!("http://{host}/"));
+    assert_eq!(reply.status, 403, "{}", reply.text());
+    assert!(reply.text().contains("access_denied") && reply.text().contains("NO_PROXY"), "{}", reply.text());
+    // A tunnel to a Service is granted; what is inside is told.
+    let (mut wire, reply) = rig.connect(&host);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    wire.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+    assert_eq!(wire.reply().status, 403);
+    assert!(origin.requests().is_empty());
+    // The pod's own namespace says that this one is there.
+    let upstream = json!({ "apiVersion": "outrigger.dev/v1alpha1", "kind": "Upstream",
+        "metadata": { "name": "agent", "namespace": "shop" },
+        "spec": { "hostnames": ["agent.example"], "dns": { "name": "localhost", "port": port } } });
+    name(&rig.control, "agent.example:80", "upstream/shop/agent", 0, &upstream);
+    let reply = rig.ask("http://agent.example/x");
+    assert_eq!((reply.status, reply.text().as_str()), (200, "GET /x"), "{reply:?}");
+    // Nor does it matter where the app cannot name its destinations itself.
+    let captured = rig.control.proxy(&[]);
+    let reply =
+        wire::once(captured.outbound(), &format!("GET /y HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+    assert_eq!((reply.status, reply.text().as_str()), (200, "GET /y"), "{reply:?}");
+}
+
 #[test]
 fn a_tunnel_to_nobody_is_refused_before_it_is_granted() {
     let Some(ip) = outside("a_tunnel_to_nobody") else { return };
@@ -238,10 +282,8 @@ fn a_port_of_localhost_stands_for_a_destination() {
     let list =
         format!("{}=orders.shop:80,{}=db.shop:5432,{}=nowhere.invalid:80", http.port(), db.port(), nowhere.port());
     let rig = Rig::new(&["--outbound-listeners", &list]);
-    rig.control.put(
-        "name/orders.shop:80",
-        Body::Binding(outrigger_config::discovery::Binding { service: "service/shop/orders:80".into(), pinned: None }),
-    );
+    rig.control
+        .put("name/orders.shop:80", Body::Binding(Binding { service: "service/shop/orders:80".into(), pinned: None }));
     // The app calls its own host; the service is asked by its own name.
     let reply =
         wire::once(http, &format!("GET /x HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n\r\n", http.port()));
@@ -263,10 +305,8 @@ fn a_port_of_localhost_stands_for_a_destination() {
     });
     let (pod, at) = callee(&rig.control, greeter.address());
     rig.control.service("db", 5432, &[meshed(at)], &[]);
-    rig.control.put(
-        "name/db.shop:5432",
-        Body::Binding(outrigger_config::discovery::Binding { service: "service/shop/db:5432".into(), pinned: None }),
-    );
+    rig.control
+        .put("name/db.shop:5432", Body::Binding(Binding { service: "service/shop/db:5432".into(), pinned: None }));
     let mut wire = Wire::connect(db);
     assert_eq!(wire.line(), "hello\n", "{scenario}");
     wire.send("select 1\n");

@@ -263,3 +263,47 @@ fn the_build_context_has_all_that_the_build_reads() {
         }
     }
 }
+
+/// `image/pgo` as far as it goes without building: the whole takes a quarter of an hour.
+#[test]
+fn a_build_by_profile_says_what_it_takes_and_what_is_missing() {
+    let pgo = |args: &[&str], path: Option<&Path>| {
+        let mut command = Command::new(root().join("image/pgo"));
+        command.args(args);
+        if let Some(first) = path {
+            let rest = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{rest}", first.display()));
+        }
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code(), said)
+    };
+    let (status, help) = pgo(&["--help"], None);
+    assert_eq!(status, Some(0));
+    for flag in ["--out DIR", "--seconds N", "--profile FILE"] {
+        assert!(help.contains(flag), "{flag}: {help}");
+    }
+    for (args, wrong) in [
+        (&["--fast"][..], "there is no --fast"),
+        (&["--out"], "--out needs a value"),
+        (&["--seconds", "1.5"], "a whole number from 1"),
+        (&["--profile", "/nowhere/merged"], "no profile at /nowhere/merged"),
+    ] {
+        let (status, said) = pgo(args, None);
+        assert!(status == Some(2) && said.contains(wrong), "{args:?}: {said}");
+    }
+    // A compiler whose profiles nothing here can read.
+    let dir = TempDir::new().expect("a directory");
+    let rustc = dir.path().join("rustc");
+    fs::write(
+        &rustc,
+        "#!/bin/sh\necho rustc 9.99.0\necho host: x86_64-unknown-linux-gnu\necho LLVM version: 999.1.2\n",
+    )
+    .expect("writable");
+    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).expect("ours");
+    let (status, said) = pgo(&[], Some(dir.path()));
+    assert!(
+        status == Some(1) && said.contains("rustup component add llvm-tools") && said.contains("llvm-999"),
+        "{said}"
+    );
+}

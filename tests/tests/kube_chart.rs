@@ -3,6 +3,8 @@
 
 #[path = "kube_chart/accepted.rs"]
 mod accepted;
+#[path = "kube_chart/checked.rs"]
+mod checked;
 #[path = "kube_chart/names.rs"]
 mod names;
 #[path = "kube_chart/rights.rs"]

@@ -169,6 +169,8 @@ fn bash_completes_commands_and_flags() {
     assert_eq!(offered(binary::outrigger(), "outrigger unin"), ["uninject"]);
     assert_eq!(offered(binary::outrigger(), "outrigger inject --native-sidecars ''"), ["auto", "true", "false"]);
     assert!(offered(binary::outrigger(), "outrigger ca ''").contains(&"issue".to_owned()));
+    let flags = offered(binary::outrigger(), "outrigger control-plane --lea");
+    assert_eq!(flags, ["--lease"], "a command with a dash has its flags");
     assert_eq!(offered(binary::proxy(), "outrigger-proxy vali"), ["validate"]);
     assert!(offered(binary::proxy(), "outrigger-proxy run --control").contains(&"--control-plane".to_owned()));
     for program in [binary::outrigger(), binary::proxy()] {
@@ -199,6 +201,9 @@ fn manual_pages_are_whole() {
         let one = run(program, &["man"], "").stdout;
         assert_eq!(one, fs::read(out.join(pages[0])).expect("a page"));
         assert_eq!(run(program, &["man", "nonsense"], "").status.code(), Some(2));
+        let into_a_file = run(program, &["man", "--dir", &out.join(pages[0]).display().to_string()], "");
+        let words = String::from_utf8_lossy(&into_a_file.stderr).into_owned();
+        assert!(into_a_file.status.code() == Some(1) && words.matches("exists").count() == 1, "{words}");
     }
     let page = dir.path().join("man1/outrigger-inject.1");
     let shown = Command::new("man").arg("-l").arg(page).env("MANWIDTH", "200").env("MANPAGER", "cat").output();

@@ -120,14 +120,15 @@ fn hyper(bytes: &[u8]) -> Option<Request> {
     let mut cx = Context::from_waker(Waker::noop());
     // Everything is there at once; whatever wants to be polled again has done so after a few rounds.
     for _ in 0..64 {
-        if connection.as_mut().poll(&mut cx).is_ready() {
+        if connection.as_mut().poll(&mut cx).is_ready() || seen.borrow().is_some() {
             break;
         }
     }
     seen.take()
 }
 
-/// A peer that has sent this and closed its half.
+/// A peer that has sent this and waits for the answer. It must not close its half: hyper drops a request whose client
+/// seems to be gone before it is answered.
 struct Memory {
     bytes: Vec<u8>,
     at: usize,
@@ -135,6 +136,9 @@ struct Memory {
 
 impl Read for Memory {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if self.at == self.bytes.len() {
+            return Poll::Pending;
+        }
         let n = buf.remaining().min(self.bytes.len() - self.at);
         buf.put_slice(&self.bytes[self.at..self.at + n]);
         self.at += n;

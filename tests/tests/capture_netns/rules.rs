@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
     process::{Command, Output},
 };
@@ -169,6 +169,41 @@ fn netns_redirect_falls_back_to_iptables() {
     assert_eq!(code, Some(0), "{out}{err}");
     let rules = mesh.api.pod.rules();
     assert!(!rules.contains("OUTRIGGER") && !rules.contains("chain"), "{rules}");
+}
+
+#[test]
+fn netns_redirect_with_iptables_that_fails_for_ipv6_changes_nothing() {
+    let scenario = "netns_redirect_with_iptables_that_fails";
+    let (Some(net), Some(path)) = (Net::start(scenario), path_of(scenario, &IPTABLES[..3])) else { return };
+    let restore = path.path().join(IPTABLES[3]);
+    let pod = net.pod();
+    let redirect = |action: &str, flags: &[&str]| {
+        let mut command = pod.exec(Path::new("env"));
+        command.arg(format!("PATH={}", path.path().display())).arg(binary::proxy()).args(["redirect", action]);
+        told(command.args(flags).output().expect("ip runs"))
+    };
+    let fails = || {
+        fs::write(&restore, "#!/bin/sh\necho 'no table nat' >&2\nexit 1\n").expect("the directory is writable");
+        fs::set_permissions(&restore, fs::Permissions::from_mode(0o755)).expect("the file is ours");
+        for mode in ["redirect", "tproxy"] {
+            let flags = ["--ip-families", "both", "--inbound-mode", mode, "--skip-outbound-ports", "3306"];
+            let (code, out, err) = redirect("install", &flags);
+            assert!(code == Some(1) && out.is_empty() && err.contains("no table nat"), "{out}{err}");
+        }
+        fs::remove_file(&restore).expect("the file is ours");
+    };
+    fails();
+    assert!(!pod.rules().contains("OUTRIGGER"), "{}", pod.rules());
+    // What was there before stays as it was.
+    let works = peers::program(scenario, IPTABLES[3]).expect("Net::start has iptables");
+    symlink(works, &restore).expect("it is gone");
+    let (code, _, err) = redirect("install", &["--ip-families", "both", "--skip-outbound-ports", "6379"]);
+    assert_eq!(code, Some(0), "{err}");
+    let before = pod.rules();
+    assert!(before.contains("6379"), "{before}");
+    fs::remove_file(&restore).expect("the file is ours");
+    fails();
+    assert_eq!(pod.rules(), before);
 }
 
 #[test]

@@ -13,7 +13,10 @@ use outrigger_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{ControlPlane, MESH, MINUTE, NAME, World};
+use crate::{
+    checked::tries_injection,
+    world::{ControlPlane, MESH, MINUTE, NAME, World},
+};
 
 /// One document of each kind that gets a status, all good.
 fn documents(namespace: &str) -> String {
@@ -55,6 +58,7 @@ fn kube_chart_gives_the_least_rights_that_suffice() {
     world.wait_bundles();
     eventually("the namespace has the bundle", MINUTE, || cluster.get("ConfigMap", &shop, "outrigger-trust"));
     injects(cluster);
+    tries_injection(&world);
     asks_for_the_namespace(cluster);
     // It leads and writes status.
     for kind in ["HTTPRoute", "GRPCRoute", "Upstream", "TrafficPolicy", "MeshPolicy", "AccessPolicy"] {

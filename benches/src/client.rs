@@ -1,20 +1,18 @@
-//! HTTP/1 clients for what wrk and h2load do not do: exact counts, and a fixed rate.
-//!
-//! One thread per connection, blocking sockets: at the rates used here that costs less than it would to share a
-//! thread's timer, and a request leaves when its time has come (50 µs timer slack), not on a millisecond's tick.
+//! HTTP/1 clients for what wrk and h2load do not do: exact counts (one thread per connection, blocking sockets), and a fixed
+//! rate (`paced`).
 
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    os::fd::{AsFd, BorrowedFd},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use memchr::memmem;
-use tokio::time::Instant;
 
-use crate::stats;
+use crate::paced::{self, Lane, Paced};
 
 /// What every client here sends besides `Host`: about what a service's HTTP library sends.
 pub const HEADERS: [(&str, &str); 5] = [
@@ -31,6 +29,8 @@ pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
     request: Vec<u8>,
+    /// Bytes of the answer under way, where it is read piece by piece.
+    filled: usize,
 }
 
 impl Connection {
@@ -44,7 +44,7 @@ impl Connection {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
-        Ok(Self { stream, buffer: Vec::new(), request: request.into_bytes() })
+        Ok(Self { stream, buffer: Vec::new(), request: request.into_bytes(), filled: 0 })
     }
 
     /// One request and its whole answer; anything but a 200 of known length is an error.
@@ -101,38 +101,36 @@ pub fn counted(address: SocketAddr, path: &str, connections: usize, count: usize
     Ok(())
 }
 
-/// What [`paced`] has seen.
-#[derive(Debug)]
-pub struct Paced {
-    /// Requests answered.
-    pub requests: u64,
-    /// Median latency, counted from the moment at which a request was due, not from when it could be sent.
-    pub p50: Duration,
-    /// The 99th percentile of the same.
-    pub p99: Duration,
+/// Send `rate` requests per second for `time` over `connections` (`paced`).
+pub fn paced(address: SocketAddr, path: &str, connections: usize, rate: u32, time: Duration) -> Result<Paced> {
+    let open = || -> Result<Connection> {
+        let mut connection = Connection::open(address, path)?;
+        connection.stream.set_nonblocking(true)?;
+        connection.buffer.resize(BUFFER, 0);
+        Ok(connection)
+    };
+    let mut lanes = (0..connections).map(|_| open()).collect::<Result<Vec<_>>>()?;
+    paced::run(&mut lanes, rate, time)
 }
 
-/// Send `rate` requests per second for `time`, however fast they are answered (an open loop: a proxy that stalls
-/// is charged for every request that fell due meanwhile).
-pub fn paced(address: SocketAddr, path: &str, connections: usize, rate: u32, time: Duration) -> Result<Paced> {
-    let step = Duration::from_secs(1) / rate.max(1);
-    let begin = Instant::now() + Duration::from_millis(50);
-    let latencies = each_connection(connections, |index| {
-        let mut connection = Connection::open(address, path)?;
-        let mut latencies = Vec::new();
-        let mut due = begin + step * u32::try_from(index)?;
-        while due < begin + time {
-            wait_until(due);
-            connection.exchange()?;
-            latencies.push(u64::try_from(due.elapsed().as_nanos())?);
-            due += step * u32::try_from(connections)?;
-        }
-        Ok(latencies)
-    })?;
-    let mut all: Vec<u64> = latencies.into_iter().flatten().collect();
-    all.sort_unstable();
-    let at = |q| Duration::from_nanos(stats::quantile(&all, q));
-    Ok(Paced { requests: all.len() as u64, p50: at(0.5), p99: at(0.99) })
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl Lane for Connection {
+    fn send(&mut self) -> Result<()> {
+        self.filled = 0;
+        Ok(self.stream.write_all(&self.request)?)
+    }
+
+    fn receive(&mut self) -> Result<bool> {
+        self.filled += self.read(self.filled)?;
+        let Some(length) = memmem::find(&self.buffer[..self.filled], b"\r\n\r\n") else { return Ok(false) };
+        let whole = length + 4 + content_length(&self.buffer[..length])?;
+        if self.filled > whole { bail!("more than one answer") } else { Ok(self.filled == whole) }
+    }
 }
 
 /// Run `work` once per connection, side by side; the first error is the whole's.
@@ -142,11 +140,6 @@ fn each_connection<T: Send>(connections: usize, work: impl Fn(usize) -> Result<T
         let running: Vec<_> = (0..connections).map(|index| scope.spawn(move || work(index))).collect();
         running.into_iter().map(|one| one.join().expect("the work does not panic")).collect()
     })
-}
-
-#[expect(clippy::disallowed_methods, reason = "the pace is the point: a request leaves when it is due")]
-pub(crate) fn wait_until(due: Instant) {
-    thread::sleep(due.saturating_duration_since(Instant::now()));
 }
 
 /// Room for the largest answer.

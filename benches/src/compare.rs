@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(long, default_value_t = 64)]
     pub connections: usize,
     /// Requests per second of the fixed rate
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 10_000)]
     pub rate: u32,
     /// One short round of everything, only to see that it works
     #[arg(long)]
@@ -63,6 +63,9 @@ pub struct Options {
     /// The `outrigger-proxy` binary
     #[arg(long, default_value = "target/release/outrigger-proxy")]
     pub proxy: PathBuf,
+    /// Another `outrigger-proxy`, which takes its turns after the first as `outrigger-pgo`: what `image/pgo` has built
+    #[arg(long, value_name = "PATH")]
+    pub pgo: Option<PathBuf>,
     /// The `envoy` binary
     #[arg(long, default_value = "target/envoy/envoy")]
     pub envoy: PathBuf,
@@ -77,13 +80,23 @@ pub fn run(options: &Options) -> Result<()> {
     let work = fs::canonicalize(&options.work)?;
     let origins = [free_address()?, free_address()?, free_address()?];
     let _origin = start_origin(options.client_cpu, &origins, &work)?;
-    let parts = Parts { proxy: &options.proxy, envoy: &options.envoy, work: &work, origins: &origins };
-    let peers = options.peers.iter().map(|kind| Peer::prepare(*kind, &parts)).collect::<Result<Vec<_>>>()?;
+    let parts = Parts {
+        proxy: &options.proxy,
+        pgo: options.pgo.as_deref(),
+        envoy: &options.envoy,
+        work: &work,
+        origins: &origins,
+    };
+    let mut peers = Vec::new();
+    for kind in kinds(options) {
+        peers.push((kind, Peer::prepare(kind, &parts)?));
+    }
 
     print_head(options, &peers);
     let mut running = Vec::new();
-    for peer in &peers {
+    for (kind, peer) in &peers {
         running.push(Running {
+            kind: *kind,
             peer,
             server: Server::start(&peer.name, &peer.command, options.proxy_cpu, peer.http1, &work)?,
         });
@@ -93,6 +106,7 @@ pub fn run(options: &Options) -> Result<()> {
         compare_case(options, case, &running)?;
     }
     drop(running);
+    let peers: Vec<_> = peers.into_iter().filter(|(kind, _)| kind.takes(Case::Small)).map(|(_, peer)| peer).collect();
     compare_syscalls(options, &peers, &work)?;
     compare_memory(options, &peers, &work)?;
     if !options.no_instructions {
@@ -101,14 +115,25 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Who takes part, in turn.
+fn kinds(options: &Options) -> Vec<Kind> {
+    let mut kinds = options.peers.clone();
+    if options.pgo.is_some() && !kinds.contains(&Kind::OutriggerPgo) {
+        let after = kinds.iter().position(|kind| *kind == Kind::Outrigger).map_or(0, |at| at + 1);
+        kinds.insert(after, Kind::OutriggerPgo);
+    }
+    kinds
+}
+
 struct Running<'a> {
+    kind: Kind,
     peer: &'a Peer,
     server: Server,
 }
 
 impl Running<'_> {
     fn address(&self, case: Case) -> Option<SocketAddr> {
-        if case == Case::Http2 { self.peer.http2 } else { Some(self.peer.http1) }
+        if case == Case::Http2 { self.peer.http2 } else { Some(self.peer.http1) }.filter(|_| self.kind.takes(case))
     }
 }
 
@@ -139,8 +164,9 @@ fn compare_case(options: &Options, case: Case, running: &[Running<'_>]) -> Resul
             let used = proc::cpu_time(peer.server.pid())?.saturating_sub(before);
             let requests = outcome.requests.max(1) as f64;
             row.figures.push(used.as_secs_f64() * 1e6 / requests);
-            row.more[0].push(requests / time.as_secs_f64());
-            row.more[1].push(100.0 * used.as_secs_f64() / time.as_secs_f64());
+            let took = outcome.took.unwrap_or(time).as_secs_f64();
+            row.more[0].push(requests / took);
+            row.more[1].push(100.0 * used.as_secs_f64() / took);
             if let Some((p50, p99)) = outcome.latency {
                 row.more[2].push(p50.as_secs_f64() * 1e6);
                 row.more[3].push(p99.as_secs_f64() * 1e6);
@@ -187,11 +213,16 @@ fn compare_memory(options: &Options, peers: &[Peer], work: &Path) -> Result<()> 
         for peer in peers {
             let server = Server::start(&peer.name, &peer.command, options.proxy_cpu, peer.http1, work)?;
             let seen = idle::memory(peer.http1, server.pid(), held).with_context(|| format!("{}: idle", peer.name))?;
-            let more = [seen.at_rest, seen.with_all].map(|bytes| vec![bytes as f64 / f64::from(1 << 20)]).to_vec();
+            let more = [seen.at_rest, seen.served, seen.with_all]
+                .map(|bytes| vec![bytes as f64 / f64::from(1 << 20)])
+                .to_vec();
             rows.push(Row { name: peer.name.clone(), figures: vec![seen.per_connection() / 1024.0], more });
         }
         let title = format!("Memory of an idle connection ({held} held)");
-        println!("{}", report::table(&title, "KiB", &["MiB at rest", "MiB with all"], &rows, base(options)));
+        println!(
+            "{}",
+            report::table(&title, "KiB", &["MiB at rest", "MiB after a request", "MiB with all"], &rows, base(options))
+        );
     }
     Ok(())
 }
@@ -209,9 +240,9 @@ fn compare_instructions(options: &Options, peers: &[Peer], work: &Path) -> Resul
     Ok(())
 }
 
-fn print_head(options: &Options, peers: &[Peer]) {
+fn print_head(options: &Options, peers: &[(Kind, Peer)]) {
     println!("Machine: {}.\n", proc::machine());
-    for peer in peers {
+    for (_, peer) in peers {
         println!("- {}: {}", peer.name, peer.version);
     }
     let (rounds, seconds) = if options.smoke { (1, 1) } else { (options.rounds, options.seconds) };

@@ -61,7 +61,7 @@ pub fn run(options: &Options) -> Result<()> {
     let work = fs::canonicalize(&options.work)?;
     let origins = [free_address()?, free_address()?, free_address()?];
     let _origin = compare::start_origin(options.client_cpu, &origins, &work)?;
-    let parts = Parts { proxy: &options.proxy, envoy: Path::new(""), work: &work, origins: &origins };
+    let parts = Parts { proxy: &options.proxy, pgo: None, envoy: Path::new(""), work: &work, origins: &origins };
     let mut counted = Vec::new();
     for (name, kind, case) in GUARDED {
         let peer = Peer::prepare(kind, &parts)?;

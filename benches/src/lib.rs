@@ -16,6 +16,7 @@ pub mod process;
 
 pub mod client;
 pub mod load;
+pub mod paced;
 
 pub mod callgrind;
 pub mod guard;

@@ -65,6 +65,8 @@ pub struct Outcome {
     pub requests: u64,
     /// Median and 99th percentile from when a request was due, for the fixed rate only.
     pub latency: Option<(Duration, Duration)>,
+    /// From the first request to the last answer, where it may be more than was asked for: at a fixed rate that is too high.
+    pub took: Option<Duration>,
 }
 
 /// Ask `case` of the peer at `address`.
@@ -75,7 +77,7 @@ pub fn run(case: Case, address: SocketAddr, how: Intensity) -> Result<Outcome> {
         Case::Http2 => h2load(address, case.path(), how.time),
         Case::Paced => {
             let seen = client::paced(address, case.path(), how.connections, how.rate, how.time)?;
-            Ok(Outcome { requests: seen.requests, latency: Some((seen.p50, seen.p99)) })
+            Ok(Outcome { requests: seen.requests, latency: Some((seen.p50, seen.p99)), took: Some(seen.took) })
         }
     }
 }
@@ -113,7 +115,7 @@ fn wrk(address: SocketAddr, path: &str, how: Intensity, more: &[&str]) -> Result
         bail!("wrk reports: {}", line.trim());
     }
     let requests = before(&text, " requests in ").context("wrk printed no count")?;
-    Ok(Outcome { requests, latency: None })
+    Ok(Outcome { requests, latency: None, took: None })
 }
 
 fn h2load(address: SocketAddr, path: &str, time: Duration) -> Result<Outcome> {
@@ -132,7 +134,7 @@ fn h2load(address: SocketAddr, path: &str, time: Duration) -> Result<Outcome> {
     if requests == 0 || others + failed > 0 {
         bail!("h2load reports: {status}, {failed} failed");
     }
-    Ok(Outcome { requests, latency: None })
+    Ok(Outcome { requests, latency: None, took: None })
 }
 
 fn output(command: &mut Command) -> Result<String> {

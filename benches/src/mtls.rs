@@ -23,6 +23,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     callgrind,
     client::Connection as Plain,
+    idle,
     load::{self, Case as Plaintext, Intensity},
     proc,
     process::{Server, free_address},
@@ -44,8 +45,11 @@ pub struct Options {
     #[arg(long, default_value_t = 16)]
     pub connections: usize,
     /// Requests per second of the fixed rate
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 5_000)]
     pub rate: u32,
+    /// Without the others: not to compare, but to have a proxy do all that it can
+    #[arg(long)]
+    pub alone: bool,
     /// One short round of everything, only to see that it works
     #[arg(long)]
     pub smoke: bool,
@@ -58,6 +62,9 @@ pub struct Options {
     /// The `outrigger-proxy` binary
     #[arg(long, default_value = "target/release/outrigger-proxy")]
     pub proxy: PathBuf,
+    /// Another `outrigger-proxy`, which takes its turns after the first as `outrigger-pgo`: what `image/pgo` has built
+    #[arg(long, value_name = "PATH")]
+    pub pgo: Option<PathBuf>,
     /// Where configurations, keys and logs are written
     #[arg(long, default_value = "target/bench-mtls")]
     pub work: PathBuf,
@@ -93,8 +100,9 @@ pub fn run(options: &Options) -> Result<()> {
     let _origin = start_origin(origin, options.client_cpu, &work)?;
     let place = Place { proxy: &options.proxy, work: &work, files: &files, origin };
     println!("Machine: {}.\n", proc::machine());
-    let shown = Shown::load(&files)?;
+    let shown = Shown::load(&files, Some(&files.client))?;
     terminate(options, &place, &shown)?;
+    refuse(options, &place)?;
     between(options, &place)?;
     memory(options, &place, &shown)
 }
@@ -108,7 +116,7 @@ pub fn instructions(proxy: &Path, work: &Path, [proxy_cpu, client_cpu]: [usize; 
     let origin = free_address()?;
     let _origin = start_origin(origin, client_cpu, work)?;
     let peer = peers::outrigger(&Place { proxy, work, files: &files, origin })?;
-    let shown = Shown::load(&files)?;
+    let shown = Shown::load(&files, Some(&files.client))?;
     let ask = |count| client::counted(&shown, peer.address, CONNECTIONS, count);
     callgrind::each("mtls", &peer.command, peer.address, callgrind::COUNTS, proxy_cpu, work, ask)
 }
@@ -125,9 +133,22 @@ fn time(options: &Options) -> (Duration, usize) {
     if options.smoke { (Duration::from_secs(1), 1) } else { (Duration::from_secs(options.seconds), options.rounds) }
 }
 
+/// Who terminates TLS, in turn.
+fn terminating(options: &Options, place: &Place<'_>) -> Result<Vec<Proxied>> {
+    let mut peers = vec![peers::outrigger(place)?];
+    if let Some(program) = &options.pgo {
+        peers.push(peers::outrigger_pgo(place, program)?);
+    }
+    if options.alone {
+        return Ok(peers);
+    }
+    peers.extend([peers::nginx(place)?, peers::haproxy(place)?, peers::naive(place)?]);
+    Ok(peers)
+}
+
 /// Terminating TLS, beside others.
 fn terminate(options: &Options, place: &Place<'_>, shown: &Shown) -> Result<()> {
-    let peers = [peers::outrigger(place)?, peers::nginx(place)?, peers::haproxy(place)?, peers::naive(place)?];
+    let peers = terminating(options, place)?;
     let start = |p: &Proxied| Server::start(p.name, &p.command, options.proxy_cpu, p.address, place.work);
     let servers = peers.iter().map(start).collect::<Result<Vec<_>>>()?;
     let mut turns: Vec<_> = peers.iter().zip(&servers).map(|(p, s)| (p.name, p.address, s, Groups::Classic)).collect();
@@ -142,11 +163,11 @@ fn terminate(options: &Options, place: &Place<'_>, shown: &Shown) -> Result<()> 
             for ((name, address, server, groups), row) in turns.iter().zip(&mut rows) {
                 let before = proc::cpu_time(server.pid())?;
                 let done = ask(options, case, *address, shown, *groups, time);
-                let done = done.with_context(|| format!("{name}: {case}"))?;
+                let (done, took) = done.with_context(|| format!("{name}: {case}"))?;
                 let used = proc::cpu_time(server.pid())?.saturating_sub(before).as_secs_f64();
                 row.figures.push(used * 1e6 / done.max(1) as f64);
-                row.more[0].push(done as f64 / time.as_secs_f64());
-                row.more[1].push(100.0 * used / time.as_secs_f64());
+                row.more[0].push(done as f64 / took.as_secs_f64());
+                row.more[1].push(100.0 * used / took.as_secs_f64());
             }
         }
         let columns = &["per second", "CPU busy, %"];
@@ -155,6 +176,32 @@ fn terminate(options: &Options, place: &Place<'_>, shown: &Shown) -> Result<()> 
     Ok(())
 }
 
+/// What a client costs that is not let in: one that shows no certificate, and one whose certificate a stranger has signed. One
+/// connection at a time, as many for each turn: Outrigger slows a source down whose handshakes keep failing.
+fn refuse(options: &Options, place: &Place<'_>) -> Result<()> {
+    const EACH: u64 = 100;
+    let peers = terminating(options, place)?;
+    let start = |p: &Proxied| Server::start(p.name, &p.command, options.proxy_cpu, p.address, place.work);
+    let servers = peers.iter().map(start).collect::<Result<Vec<_>>>()?;
+    for (what, own) in [("no certificate", None), ("a stranger's certificate", Some(&place.files.stranger))] {
+        let shown = Shown::load(place.files, own)?;
+        let row = |p: &Proxied| Row { name: p.name.to_owned(), figures: Vec::new(), more: Vec::new() };
+        let mut rows: Vec<Row> = peers.iter().map(row).collect();
+        for _ in 0..time(options).1 {
+            for ((peer, server), row) in peers.iter().zip(&servers).zip(&mut rows) {
+                let before = proc::cpu_time(server.pid())?;
+                client::refused(&shown, peer.address, EACH).with_context(|| format!("{}: {what}", peer.name))?;
+                let used = proc::cpu_time(server.pid())?.saturating_sub(before);
+                row.figures.push(used.as_secs_f64() * 1e6 / EACH as f64);
+            }
+        }
+        let title = format!("mTLS, a client that is refused: {what}");
+        println!("{}", report::table(&title, "CPU µs", &[], &rows, "outrigger"));
+    }
+    Ok(())
+}
+
+/// How many requests were answered, and in what time.
 fn ask(
     options: &Options,
     case: Case,
@@ -162,12 +209,16 @@ fn ask(
     shown: &Shown,
     groups: Groups,
     time: Duration,
-) -> Result<u64> {
-    match case {
-        Case::KeepAlive => client::looped(shown, groups, address, options.connections, time, None),
-        Case::Paced => client::looped(shown, groups, address, options.connections, time, Some(options.rate)),
+) -> Result<(u64, Duration)> {
+    let done = match case {
+        Case::KeepAlive => client::looped(shown, groups, address, options.connections, time),
+        Case::Paced => {
+            let seen = client::at_rate(shown, groups, address, options.connections, time, options.rate)?;
+            return Ok((seen.requests, seen.took));
+        }
         Case::Handshake => client::handshakes(shown, groups, address, options.connections.min(8), time),
-    }
+    };
+    Ok((done?, time))
 }
 
 /// The CPU time of both proxies of a pair, by what is spoken between them.
@@ -213,9 +264,10 @@ fn memory(options: &Options, place: &Place<'_>, shown: &Shown) -> Result<()> {
     const HELD: usize = 1000;
     let held = if options.smoke { 50 } else { HELD };
     let mut rows = Vec::new();
-    for peer in [peers::outrigger(place)?, peers::nginx(place)?, peers::haproxy(place)?, peers::naive(place)?] {
+    for peer in terminating(options, place)? {
         let server = Server::start(peer.name, &peer.command, options.proxy_cpu, peer.address, place.work)?;
         let open = || client::held(shown, peer.address);
+        idle::settled(server.pid())?;
         // Pools and pages that the first ones touch are not theirs.
         let _first = (0..10).map(|_| open()).collect::<Result<Vec<_>>>()?;
         let before = proc::resident(server.pid())?;

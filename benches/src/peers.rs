@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::process::free_address;
+use crate::{load::Case, process::free_address};
 
 /// A proxy that can be started.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub enum Kind {
     Outrigger,
     /// This project, with a JSON access log of every request (to `/dev/null`).
     OutriggerLog,
+    /// This project, another build of it (`--pgo`).
+    OutriggerPgo,
     /// This project, with two workers: what they share shows as more instructions and time per request.
     OutriggerTwo,
     /// Debian's nginx-light.
@@ -65,6 +67,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Outrigger => "outrigger",
             Self::OutriggerLog => "outrigger-log",
+            Self::OutriggerPgo => "outrigger-pgo",
             Self::OutriggerTwo => "outrigger-two",
             Self::Nginx => "nginx",
             Self::NginxLog => "nginx-log",
@@ -77,11 +80,22 @@ impl fmt::Display for Kind {
     }
 }
 
+impl Kind {
+    /// Whether it takes part in `case`. Those with buffers for 64 KiB are there for answers of that size alone: for others
+    /// nobody configures them so.
+    #[must_use]
+    pub fn takes(self, case: Case) -> bool {
+        case == Case::Large || !matches!(self, Self::NginxLarge | Self::HaproxyLarge)
+    }
+}
+
 /// What peers are made from.
 #[derive(Debug)]
 pub struct Parts<'a> {
     /// The `outrigger-proxy` binary.
     pub proxy: &'a Path,
+    /// Another build of it, for [`Kind::OutriggerPgo`].
+    pub pgo: Option<&'a Path>,
     /// The `envoy` binary.
     pub envoy: &'a Path,
     /// A directory for configurations, logs and temporary files.
@@ -94,9 +108,13 @@ impl Peer {
     /// Write the configuration of `kind` and say how it is started.
     pub fn prepare(kind: Kind, parts: &Parts<'_>) -> Result<Self> {
         match kind {
-            Kind::Outrigger => outrigger::prepare(&kind.to_string(), 1, None, parts),
-            Kind::OutriggerLog => outrigger::prepare(&kind.to_string(), 1, Some("/dev/null"), parts),
-            Kind::OutriggerTwo => outrigger::prepare(&kind.to_string(), 2, None, parts),
+            Kind::Outrigger => outrigger::prepare(&kind.to_string(), parts.proxy, 1, None, parts),
+            Kind::OutriggerLog => outrigger::prepare(&kind.to_string(), parts.proxy, 1, Some("/dev/null"), parts),
+            Kind::OutriggerPgo => {
+                let program = parts.pgo.context("outrigger-pgo needs `--pgo PATH`: what `image/pgo` has built")?;
+                outrigger::prepare(&kind.to_string(), program, 1, None, parts)
+            }
+            Kind::OutriggerTwo => outrigger::prepare(&kind.to_string(), parts.proxy, 2, None, parts),
             Kind::Nginx => nginx::prepare(&kind.to_string(), nginx::SILENT, parts),
             Kind::NginxLog => nginx::prepare(&kind.to_string(), nginx::LOG, parts),
             Kind::NginxLarge => nginx::prepare(&kind.to_string(), nginx::LARGE, parts),

@@ -1,6 +1,7 @@
 //! Starting, waiting for and ending the servers of a comparison.
 //!
-//! A [`Server`] owns its process: it is ended and reaped when dropped, whatever happened in between. Pinning is
+//! A [`Server`] owns its process: it is ended and reaped when dropped, whatever happened in between. It is asked first, because
+//! a program that is instrumented writes what it has counted when it ends by itself. Pinning is
 //! done by `taskset`, which replaces itself by the command, so the process id stays the server's own.
 
 use std::{
@@ -51,11 +52,15 @@ impl Server {
 
     /// Ask it to end (SIGTERM) and wait until it has; only then has callgrind written what it counted.
     pub fn finish(mut self) -> Result<()> {
-        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        self.end_within(END)
+    }
+
+    fn end_within(&mut self, bound: Duration) -> Result<()> {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).stderr(Stdio::null()).status()?;
         if !sent.success() {
             bail!("{} is gone already", self.name);
         }
-        let deadline = Instant::now() + END;
+        let deadline = Instant::now() + bound;
         while self.child.try_wait()?.is_none() {
             if Instant::now() > deadline {
                 bail!("{} does not end on SIGTERM", self.name);
@@ -82,7 +87,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
+        // It may have ended by itself, or be waited for; then there is nothing to end.
+        if matches!(self.child.try_wait(), Ok(None)) && self.end_within(END_AT_DROP).is_ok() {
+            return;
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -103,3 +111,5 @@ pub fn tick() {
 const START: Duration = Duration::from_secs(60);
 /// Long enough for a drain with idle connections, and for valgrind to write its file.
 const END: Duration = Duration::from_secs(60);
+/// Nobody needs more for ending without clients, also when what is dropped is a failure's.
+const END_AT_DROP: Duration = Duration::from_secs(5);

@@ -1,8 +1,10 @@
-//! A client with a certificate: blocking rustls, one thread per connection.
+//! A client with a certificate: blocking rustls, one thread per connection; one thread for all at a fixed rate.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
     sync::Arc,
     thread,
     time::Duration,
@@ -23,8 +25,9 @@ use tokio::time::Instant;
 
 use super::pki::Files;
 use crate::{
-    client::{self, HEADERS},
+    client::HEADERS,
     load::Case,
+    paced::{self, Lane, Paced},
 };
 
 /// Which key exchange is offered.
@@ -40,16 +43,22 @@ pub(super) enum Groups {
 pub(super) struct Shown([Arc<ClientConfig>; 2]);
 
 impl Shown {
-    pub(super) fn load(files: &Files) -> Result<Self> {
+    /// With this certificate and key, or with none.
+    pub(super) fn load(files: &Files, own: Option<&[PathBuf; 2]>) -> Result<Self> {
         let config = |group| -> Result<Arc<ClientConfig>> {
             let provider = CryptoProvider { kx_groups: vec![group], ..aws_lc_rs::default_provider() };
             let mut roots = RootCertStore::empty();
             roots.add(CertificateDer::from_pem_file(&files.ca)?)?;
-            let chain = vec![CertificateDer::from_pem_file(&files.client[0])?];
-            let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+            let config = ClientConfig::builder_with_provider(Arc::new(provider))
                 .with_protocol_versions(&[&rustls::version::TLS13])?
-                .with_root_certificates(roots)
-                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&files.client[1])?)?;
+                .with_root_certificates(roots);
+            let mut config = match own {
+                Some([certificate, key]) => config.with_client_auth_cert(
+                    vec![CertificateDer::from_pem_file(certificate)?],
+                    PrivateKeyDer::from_pem_file(key)?,
+                )?,
+                None => config.with_no_client_auth(),
+            };
             config.resumption = Resumption::disabled();
             Ok(Arc::new(config))
         };
@@ -67,7 +76,7 @@ impl Shown {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
-        Ok(Connection { stream: StreamOwned::new(tls, tcp), request, buffer: vec![0; 16 << 10] })
+        Ok(Connection { stream: StreamOwned::new(tls, tcp), request, buffer: vec![0; 16 << 10], filled: 0 })
     }
 }
 
@@ -76,6 +85,8 @@ pub(super) struct Connection {
     stream: StreamOwned<ClientConnection, TcpStream>,
     request: String,
     buffer: Vec<u8>,
+    /// Bytes of the answer under way, where it is read piece by piece.
+    filled: usize,
 }
 
 impl Connection {
@@ -88,11 +99,7 @@ impl Connection {
                 0 => bail!("the connection was closed within an answer"),
                 read => filled += read,
             }
-            let text = &self.buffer[..filled];
-            if !text.starts_with(b"HTTP/1.1 200") {
-                bail!("answered {:?}", String::from_utf8_lossy(&text[..filled.min(80)]));
-            }
-            if memmem::find(text, b"\r\n\r\n").is_some_and(|end| filled >= end + 4 + 1024) {
+            if whole(&self.buffer[..filled])? {
                 return Ok(());
             }
         }
@@ -107,31 +114,80 @@ pub(super) fn held(shown: &Shown, address: SocketAddr) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Requests over kept connections for `time`, at `rate` a second together if there is one. Returns how many.
+/// Requests over kept connections for `time`, each as soon as the one before is answered. Returns how many.
 pub(super) fn looped(
     shown: &Shown,
     groups: Groups,
     address: SocketAddr,
     connections: usize,
     time: Duration,
-    rate: Option<u32>,
 ) -> Result<u64> {
-    let begin = Instant::now() + Duration::from_millis(100);
-    let gap = rate.map(|rate| Duration::from_secs(1) * u32::try_from(connections).unwrap_or(1) / rate.max(1));
-    side_by_side(connections, |index| {
+    let end = Instant::now() + time;
+    side_by_side(connections, |_| {
         let mut connection = shown.connect(groups, address)?;
-        let mut due = begin + gap.unwrap_or_default() * u32::try_from(index)? / u32::try_from(connections)?;
         let mut done = 0;
-        while Instant::now() < begin + time {
-            if let Some(gap) = gap {
-                client::wait_until(due);
-                due += gap;
-            }
+        while Instant::now() < end {
             connection.exchange()?;
             done += 1;
         }
         Ok(done)
     })
+}
+
+/// Requests at a fixed rate over connections that are there before it begins ([`paced`]).
+pub(super) fn at_rate(
+    shown: &Shown,
+    groups: Groups,
+    address: SocketAddr,
+    connections: usize,
+    time: Duration,
+    rate: u32,
+) -> Result<Paced> {
+    let open = || -> Result<Connection> {
+        let mut connection = shown.connect(groups, address)?;
+        connection.exchange()?;
+        connection.stream.sock.set_nonblocking(true)?;
+        Ok(connection)
+    };
+    let mut lanes = (0..connections).map(|_| open()).collect::<Result<Vec<_>>>()?;
+    paced::run(&mut lanes, rate, time)
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.sock.as_fd()
+    }
+}
+
+impl Lane for Connection {
+    fn send(&mut self) -> Result<()> {
+        self.filled = 0;
+        self.stream.write_all(self.request.as_bytes())?;
+        Ok(self.stream.flush()?)
+    }
+
+    fn receive(&mut self) -> Result<bool> {
+        // To the last record that has come: the socket does not tell of what rustls has read already.
+        loop {
+            match self.stream.read(&mut self.buffer[self.filled..]) {
+                Ok(0) => bail!("the connection was closed within an answer"),
+                Ok(read) => self.filled += read,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) => return Err(e.into()),
+            }
+            if whole(&self.buffer[..self.filled])? {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Whether this is all of an answer; it has 1 KiB.
+fn whole(text: &[u8]) -> Result<bool> {
+    if !text.starts_with(b"HTTP/1.1 200") {
+        bail!("answered {:?}", String::from_utf8_lossy(&text[..text.len().min(80)]));
+    }
+    Ok(memmem::find(text, b"\r\n\r\n").is_some_and(|end| text.len() >= end + 4 + 1024))
 }
 
 /// Exactly `count` requests over kept connections.
@@ -164,6 +220,22 @@ pub(super) fn handshakes(
         }
         Ok(done)
     })
+}
+
+/// `count` connections one after the other, none of which may get what it asks for: whoever refuses it ends the connection, or
+/// answers with a 400 as nginx does.
+pub(super) fn refused(shown: &Shown, address: SocketAddr, count: u64) -> Result<()> {
+    for _ in 0..count {
+        let mut connection = shown.connect(Groups::Classic, address)?;
+        match connection.exchange() {
+            Ok(()) => bail!("a client that nobody knows was served"),
+            Err(e) if e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::WouldBlock) => {
+                bail!("neither served nor refused within {ANSWER:?}")
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn side_by_side(connections: usize, work: impl Fn(usize) -> Result<u64> + Sync) -> Result<u64> {

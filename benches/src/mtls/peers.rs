@@ -39,6 +39,12 @@ pub(super) fn outrigger(place: &Place<'_>) -> Result<Proxied> {
     outrigger_named(place, "strict")
 }
 
+/// The same of another build of the program.
+pub(super) fn outrigger_pgo(place: &Place<'_>, program: &Path) -> Result<Proxied> {
+    let made = outrigger_named(&Place { proxy: program, ..*place }, "strict-pgo")?;
+    Ok(Proxied { name: "outrigger-pgo", ..made })
+}
+
 /// Two of them: what terminates, and what calls it, speaking `protocol`.
 pub(super) fn pair(place: &Place<'_>, protocol: &str) -> Result<[Proxied; 2]> {
     let server = outrigger_named(place, &format!("pair-{protocol}"))?;

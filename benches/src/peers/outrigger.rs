@@ -4,6 +4,8 @@
 //! (the cases ask for the eleventh); a `TrafficPolicy` gives it a deadline, retries, a breaker for each of three
 //! endpoints, limits and peak-EWMA balancing.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::{Parts, Peer, free_address, version, words, write};
@@ -11,7 +13,13 @@ use super::{Parts, Peer, free_address, version, words, write};
 /// Rules of the route.
 const RULES: usize = 20;
 
-pub(super) fn prepare(name: &str, workers: usize, access_log: Option<&str>, parts: &Parts<'_>) -> Result<Peer> {
+pub(super) fn prepare(
+    name: &str,
+    program: &Path,
+    workers: usize,
+    access_log: Option<&str>,
+    parts: &Parts<'_>,
+) -> Result<Peer> {
     let (address, admin) = (free_address()?, free_address()?);
     let endpoints: String = parts.origins.iter().map(|o| format!("    - {{ address: \"{o}\" }}\n")).collect();
     let rules: String = (0..RULES)
@@ -71,7 +79,7 @@ spec:
 "
     );
     let path = write(parts, &format!("{name}.yaml"), &text)?;
-    let program = parts.proxy.to_string_lossy();
+    let program = program.to_string_lossy();
     Ok(Peer {
         name: name.into(),
         command: words(&[&program, "run", "--config", &path.to_string_lossy()]),

@@ -10,9 +10,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    sync::mpsc,
-    thread,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -136,7 +134,7 @@ impl Helm {
         if let Some(file) = &kubeconfig {
             command.env("KUBECONFIG", file);
         }
-        let output = finish(&mut command);
+        let output = process::finish(&mut command, PATIENCE);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match output.status.success() {
             true => Ok(text(&output.stdout)),
@@ -155,21 +153,6 @@ pub fn documents(yaml: &str) -> Vec<Value> {
     let parsed = serde_yaml::Deserializer::from_str(yaml);
     let values = parsed.map(|document| Value::deserialize(document).unwrap_or_else(|e| panic!("{e}:\n{yaml}")));
     values.filter(|value| !value.is_null()).collect()
-}
-
-#[track_caller]
-fn finish(command: &mut Command) -> Output {
-    let child = command.spawn().expect("helm runs");
-    let pid = child.id();
-    let (sender, ended) = mpsc::sync_channel(1);
-    thread::spawn(move || sender.send(child.wait_with_output()));
-    match ended.recv_timeout(PATIENCE) {
-        Ok(output) => output.expect("a child"),
-        Err(_) => {
-            process::signal(pid, "KILL");
-            panic!("{command:?} does not end within {PATIENCE:?}");
-        }
-    }
 }
 
 fn path(path: &Path) -> &str {

@@ -70,17 +70,7 @@ pub fn script(name: &str) -> PathBuf {
 #[track_caller]
 pub fn run(interpreter: &Path, name: &str, args: &[&str]) -> Output {
     let mut command = command(interpreter, name, args);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the interpreter runs");
-    let pid = child.id();
-    let (sender, ended) = mpsc::sync_channel(1);
-    thread::spawn(move || sender.send(child.wait_with_output()));
-    match ended.recv_timeout(PATIENCE) {
-        Ok(output) => output.expect("a child"),
-        Err(_) => {
-            process::signal(pid, "KILL");
-            panic!("{name} {args:?} does not end within {PATIENCE:?}");
-        }
-    }
+    process::finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()), PATIENCE)
 }
 
 /// Time limit of foreign programs: far above what any scenario takes on a loaded machine.

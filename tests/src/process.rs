@@ -1,6 +1,31 @@
 //! What /proc says about a process, and signals to it.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::{Command, Output},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+/// Runs a program to its end, which it has to reach within `patience`.
+///
+/// # Panics
+/// It cannot be run, or takes longer and is killed.
+#[track_caller]
+pub fn finish(command: &mut Command, patience: Duration) -> Output {
+    let child = command.spawn().unwrap_or_else(|e| panic!("{command:?} does not run: {e}"));
+    let pid = child.id();
+    let (sender, ended) = mpsc::sync_channel(1);
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    match ended.recv_timeout(patience) {
+        Ok(output) => output.expect("a child"),
+        Err(_) => {
+            signal(pid, "KILL");
+            panic!("{command:?} does not end within {patience:?}");
+        }
+    }
+}
 
 /// Resident memory in bytes.
 #[must_use]

@@ -22,6 +22,7 @@ use super::{Headers, Known};
 
 pub use decode::Decoder;
 pub use encode::Encoder;
+pub(in crate::http) use encode::differs;
 
 /// The size of both dynamic tables until something else is agreed on, in bytes (RFC 9113 6.5.2).
 const DEFAULT_TABLE: usize = 4096;

@@ -9,12 +9,13 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, response};
 
-use super::check::passes;
+use super::check::{list_bound, passes};
 use crate::{
     error::{Failure, Reason},
     http::{
         Headers, Known, RequestHead, ResponseHead, Scheme, Version,
         h1::{Limits, trailer_allowed},
+        hpack,
     },
 };
 
@@ -47,7 +48,7 @@ fn fields_from(map: &HeaderMap, limits: &Limits, headers: &mut Headers) -> Resul
     for (name, value) in map {
         headers.append(name.as_str().as_bytes(), value.as_bytes());
     }
-    if headers.list_size() > limits.max_header_bytes + 32 * limits.max_header_count {
+    if headers.list_size() > list_bound(limits) {
         return Err("the header fields are larger than maxHeaderBytes allows");
     }
     Ok(())
@@ -69,7 +70,9 @@ pub fn to_map(headers: &Headers) -> HeaderMap {
         };
         // Both hold for every field that a codec let in; what a policy adds was checked when it was compiled.
         if let (Some(name), Ok(mut value)) = (name, HeaderValue::from_maybe_shared(memory.slice(place))) {
-            value.set_sensitive(differs(known));
+            // In the table of HPACK they would push out those that come again: h2 sends what is sensitive as literals that are
+            // never indexed (RFC 7541 6.2.3).
+            value.set_sensitive(hpack::differs(known));
             map.append(name, value);
         }
     }
@@ -81,23 +84,6 @@ static NAMES: LazyLock<Vec<HeaderName>> = LazyLock::new(|| {
     let known = Known::ALL.iter().map(|known| HeaderName::from_static(known.as_str()));
     std::iter::once(HeaderName::from_static("x")).chain(known).collect()
 });
-
-/// Fields that are another for each message. In the table of HPACK they would push out those that come again, and looking
-/// them up would find nothing: they are sent as literals that are never indexed (RFC 7541 6.2.3).
-fn differs(known: Known) -> bool {
-    matches!(
-        known,
-        Known::XRequestId
-            | Known::XCorrelationId
-            | Known::Traceparent
-            | Known::XB3TraceId
-            | Known::XB3SpanId
-            | Known::XB3ParentSpanId
-            | Known::B3
-            | Known::GrpcTimeout
-            | Known::XOutriggerTimeoutMs
-    )
-}
 
 /// The head of a request for an HTTP/2 upstream. `length`: of the body, if it is known.
 ///

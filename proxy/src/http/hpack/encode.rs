@@ -16,6 +16,7 @@ use super::{
     table::{Name, NameText, Table},
 };
 use finder::{Finder, Hash};
+pub(in crate::http) use rules::differs;
 use rules::{Rule, rule};
 
 /// A part of the table that a field may take at most: a larger one would push out most of what comes again.

@@ -2,13 +2,9 @@
 
 use super::{
     By, Reset,
-    core::{Core, Fatal, GOING, Going},
+    core::{Core, Fatal, GOING, Going, fatal},
 };
 use crate::http::h2::frame::{self, Head, MAX_31, MAX_PAYLOAD, Reason, flag, kind, setting, word};
-
-const fn fatal<T>(reason: Reason) -> Result<T, Fatal> {
-    Err(Fatal(reason))
-}
 
 impl Core {
     /// Frames that carry no part of a message.

@@ -93,6 +93,10 @@ const BY_US: u32 = 1 << 31;
 /// A fault that ends the connection.
 pub(super) struct Fatal(pub(super) Reason);
 
+pub(super) const fn fatal<T>(reason: Reason) -> Result<T, Fatal> {
+    Err(Fatal(reason))
+}
+
 impl Core {
     /// A connection whose client has sent nothing yet. Our SETTINGS are the first that waits to be written.
     pub(super) fn new(bounds: Bounds) -> Self {
@@ -224,9 +228,6 @@ impl Core {
         let slot = self.slots.get(index);
         if slot.is_over() {
             // Its body may still be read to the end.
-            if slot.reset.is_none() && reset.by != By::Us {
-                slot.wake();
-            }
             return;
         }
         slot.reset = Some(reset);

@@ -7,7 +7,7 @@ use crate::{
     http::{
         Headers, Known, RequestHead, Scheme, Version,
         h1::{Limits, trailer_allowed, valid_authority},
-        h2::content_length,
+        h2::check::{content_length, list_bound, passes},
         hpack::{Class, Field, Pseudo},
     },
 };
@@ -71,24 +71,15 @@ impl<'a> Reader<'a> {
     fn regular(&mut self, known: Known, field: &Field<'_>) {
         self.regular = true;
         self.count += 1;
-        self.malformed |= match known {
-            Known::Connection
-            | Known::KeepAlive
-            | Known::ProxyConnection
-            | Known::TransferEncoding
-            | Known::Upgrade
-            | Known::Http2Settings => true,
-            Known::Te => !field.value.eq_ignore_ascii_case(b"trailers"),
-            _ => false,
-        };
+        // `host` is looked at beside `:authority`.
+        self.malformed |= known != Known::Host && !passes(known, field.value);
         if !self.malformed && !self.too_large() {
             field.append_to(&mut self.head.headers);
         }
     }
 
     fn too_large(&self) -> bool {
-        self.count > self.limits.max_header_count
-            || self.size > self.limits.max_header_bytes + 32 * self.limits.max_header_count
+        self.count > self.limits.max_header_count || self.size > list_bound(&self.limits)
     }
 
     #[inline]
@@ -236,8 +227,7 @@ impl Trailers {
     }
 
     fn too_large(&self) -> bool {
-        self.count > self.limits.max_header_count
-            || self.size > self.limits.max_header_bytes + 32 * self.limits.max_header_count
+        self.count > self.limits.max_header_count || self.size > list_bound(&self.limits)
     }
 
     /// `None`: they are malformed, or pass the limits.

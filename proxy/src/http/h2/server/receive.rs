@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use super::{
     By,
-    core::{Core, Fatal, Going, Partial},
+    core::{Core, Fatal, Going, Partial, fatal},
     head::{Block, Reader, Trailers},
 };
 use crate::{
     error::Failure,
     http::{
         RequestHead,
+        h2::check::list_bound,
         h2::frame::{self, HEAD, Head, MAX_31, MAX_PAYLOAD, Reason, flag, kind, unpadded, word},
     },
 };
@@ -48,10 +49,6 @@ pub(super) struct New {
     pub(super) ended: bool,
     /// It is to be answered with this.
     pub(super) refused: Option<Failure>,
-}
-
-const fn fatal<T>(reason: Reason) -> Result<T, Fatal> {
-    Err(Fatal(reason))
 }
 
 impl Core {
@@ -183,7 +180,7 @@ impl Core {
     }
 
     fn continuation(&mut self, head: Head, payload: &[u8]) -> Result<Option<Opening>, Fatal> {
-        let bound = 2 * (self.bounds.head.max_header_bytes + 32 * self.bounds.head.max_header_count);
+        let bound = 2 * list_bound(&self.bounds.head);
         let Some(partial) = self.partial.as_mut().filter(|p| p.stream == head.stream) else {
             return fatal(Reason::PROTOCOL_ERROR);
         };

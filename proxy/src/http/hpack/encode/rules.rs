@@ -20,6 +20,11 @@ pub(super) fn rule(known: Known) -> Rule {
     RULES[known as usize]
 }
 
+/// True of fields that are another for each message.
+pub(in crate::http) fn differs(known: Known) -> bool {
+    rule(known) == Rule::Plain
+}
+
 static RULES: [Rule; Known::ALL.len() + 1] = {
     let mut rules = [Rule::Index; Known::ALL.len() + 1];
     let mut i = 0;
